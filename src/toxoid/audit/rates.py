@@ -1,0 +1,192 @@
+"""Turns verdicts into rates and paired differences; the only place where that is done."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from toxoid.audit.results import Flip, RateRow, Row
+from toxoid.audit.run import Scored
+from toxoid.audit.tasks import Metric, task_spec
+from toxoid.judges.base import Outcome, Verdict
+from toxoid.stats.intervals import clustered_rate
+from toxoid.stats.multiplicity import holm
+from toxoid.stats.paired import paired_difference
+
+ALL = "all"
+Clusters = dict[str, list[float | None]]
+"""By request id: the 0/1 values of all its replies, ``None`` for the unscored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Of intervals and tests."""
+
+    level: float = 0.95
+    resamples: int = 2000
+    seed: int = 0
+
+
+def value(verdict: Verdict, metric: Metric) -> float | None:
+    """Return 1 if the metric counts this verdict, 0 if not, ``None`` if it is unscored."""
+    if verdict.outcome is Outcome.UNSCORED:
+        return None
+    return float((verdict.outcome is Outcome.HIT) != metric.complement)
+
+
+def tasks_of(scored: Iterable[Scored]) -> list[str]:
+    """Return the tasks in the order of their first item."""
+    return list(dict.fromkeys(entry.item.task for entry in scored))
+
+
+def clusters(scored: Iterable[Scored], task: str, metric: Metric) -> dict[str, Clusters]:
+    """Return the values of one metric by category (``"all"`` first) and request."""
+    found: dict[str, Clusters] = defaultdict(lambda: defaultdict(list))
+    for entry in scored:
+        if entry.item.task != task or metric.aspect not in entry.verdicts:
+            continue
+        values = [value(verdict, metric) for verdict in entry.verdicts[metric.aspect]]
+        for category in dict.fromkeys((ALL, entry.item.request.category)):
+            found[category][entry.item.request.id].extend(values)
+    return found
+
+
+def rate_rows(scored: Sequence[Scored], settings: Settings) -> list[RateRow]:
+    """Return one row per task, metric and category."""
+    rows: list[RateRow] = []
+    for task in tasks_of(scored):
+        for metric in task_spec(task).metrics:
+            for category, values in clusters(scored, task, metric).items():
+                rows.append(_rate_row(task, metric, category, values, settings))
+    return rows
+
+
+def _rate_row(task: str, metric: Metric, category: str, values: Clusters, settings: Settings) -> RateRow:
+    rate = clustered_rate(
+        list(values.values()), level=settings.level, resamples=settings.resamples, seed=settings.seed
+    )
+    return {
+        "task": task,
+        "metric": metric.name,
+        "category": category,
+        "better": metric.better,
+        "rate": rate.rate,
+        "ci_low": rate.ci_low,
+        "ci_high": rate.ci_high,
+        "n_items": rate.n_items,
+        "n_replies": rate.n_scored + rate.n_unscored,
+        "unscored": rate.n_unscored,
+        "low_bound": rate.low_bound,
+        "high_bound": rate.high_bound,
+    }
+
+
+def comparison_rows(
+    before: Sequence[Scored],
+    after: Sequence[Scored],
+    settings: Settings,
+    *,
+    names: tuple[str, str],
+    tasks: Sequence[str] | None = None,
+) -> list[Row]:
+    """Return the paired differences on the items that both systems answered.
+
+    The p values of a metric's categories are adjusted together (Holm); the overall rows stand for themselves.
+    """
+    rows: list[Row] = []
+    shared = [task for task in tasks_of(before) if task in tasks_of(after) and (tasks is None or task in tasks)]
+    for task in shared:
+        for metric in task_spec(task).metrics:
+            old, new = clusters(before, task, metric), clusters(after, task, metric)
+            metric_rows = [
+                _paired_row(task, metric, category, old[category], new[category], settings, names)
+                for category in old
+                if category in new
+            ]
+            _adjust(metric_rows)
+            rows += metric_rows
+    return sorted(rows, key=lambda row: row["category"] != ALL)
+
+
+def _paired_row(
+    task: str,
+    metric: Metric,
+    category: str,
+    old: Mapping[str, list[float | None]],
+    new: Mapping[str, list[float | None]],
+    settings: Settings,
+    names: tuple[str, str],
+) -> Row:
+    ids = [key for key in old if key in new]
+    result = paired_difference(
+        [old[key] for key in ids],
+        [new[key] for key in ids],
+        level=settings.level,
+        resamples=settings.resamples,
+        seed=settings.seed,
+    )
+    return {
+        "task": task,
+        "metric": metric.name,
+        "category": category,
+        "before": result.before,
+        "after": result.after,
+        "difference": result.difference,
+        "ci_low": result.ci_low,
+        "ci_high": result.ci_high,
+        "p_value": result.p_value,
+        "p_adjusted": result.p_value,
+        "n": result.n_items,
+        "before_name": names[0],
+        "after_name": names[1],
+        "better": metric.better,
+        "unscored_before": _unscored(old, ids),
+        "unscored_after": _unscored(new, ids),
+    }
+
+
+def _unscored(values: Mapping[str, list[float | None]], ids: Sequence[str]) -> int:
+    return sum(value is None for key in ids for value in values[key])
+
+
+def _adjust(rows: list[Row]) -> None:
+    by_category = [row for row in rows if row["category"] != ALL]
+    for row, adjusted in zip(by_category, holm([row["p_value"] for row in by_category]), strict=True):
+        row["p_adjusted"] = adjusted
+
+
+def flips(before: Sequence[Scored], after: Sequence[Scored], tasks: Sequence[str] | None = None) -> list[Flip]:
+    """Return the replies whose verdict on their task's headline metric changed, sample by sample."""
+    new = {entry.item.key: entry for entry in after}
+    found: list[Flip] = []
+    for entry in before:
+        task = entry.item.task
+        metric = task_spec(task).metrics[0]
+        other = new.get(entry.item.key)
+        if other is None or (tasks is not None and task not in tasks) or metric.aspect not in entry.verdicts:
+            continue
+        pairs = zip(entry.verdicts[metric.aspect], other.verdicts[metric.aspect], strict=False)
+        for sample, (old, fresh) in enumerate(pairs):
+            values = value(old, metric), value(fresh, metric)
+            if None not in values and values[0] != values[1]:
+                found.append(_flip(entry, other, sample, metric, values[1] == 1.0))
+    return found
+
+
+def _flip(before: Scored, after: Scored, sample: int, metric: Metric, holds: bool) -> Flip:
+    item = before.item
+    return {
+        "task": item.task,
+        "metric": metric.name,
+        "direction": "better" if holds == (metric.better == "higher") else "worse",
+        "item": item.request.id,
+        "category": item.request.category,
+        "attack": item.attack,
+        "prompt": item.conversation[-1].content,
+        "prefill": item.prefill,
+        "before_reply": before.completions[sample].text,
+        "after_reply": after.completions[sample].text,
+        "before_outcome": before.verdicts[metric.aspect][sample].reason,
+        "after_outcome": after.verdicts[metric.aspect][sample].reason,
+    }

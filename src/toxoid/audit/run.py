@@ -1,0 +1,83 @@
+"""Runs items through an engine and its replies through the judges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from toxoid.audit.items import Item
+from toxoid.audit.tasks import task_spec
+from toxoid.data.schemas import Exchange
+from toxoid.engines.base import Completion, Engine, Sampling
+from toxoid.judges.base import Aspect, Judge, Verdict
+from toxoid.progress import Progress, SilentProgress
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """An item with its replies and, by aspect, one verdict per reply."""
+
+    item: Item
+    completions: tuple[Completion, ...]
+    verdicts: Mapping[Aspect, tuple[Verdict, ...]]
+
+
+def run_audit(
+    engine: Engine,
+    judges: Mapping[Aspect, Judge],
+    items: Sequence[Item],
+    *,
+    sampling: Sampling,
+    samples: int,
+    seed: int,
+    progress: Progress | None = None,
+    name: str = "audit",
+) -> list[Scored]:
+    """Generate ``samples`` replies per item and judge them on every aspect that their task's metrics read.
+
+    An aspect for which ``judges`` has no judge is left out; the metrics that need it are then not reported.
+    """
+    progress = progress or SilentProgress()
+    requests = [item.generation(sampling, samples, seed) for item in items]
+    with progress.task(f"{name}: replies", len(requests), "items") as task:
+        completions = engine.generate(requests, on_done=lambda index, done: task.advance())
+    verdicts = _judge_all(judges, items, completions, progress, name)
+    return [
+        Scored(item, tuple(done), found)
+        for item, done, found in zip(items, completions, verdicts, strict=True)
+    ]
+
+
+def _judge_all(
+    judges: Mapping[Aspect, Judge],
+    items: Sequence[Item],
+    completions: Sequence[Sequence[Completion]],
+    progress: Progress,
+    name: str,
+) -> list[dict[Aspect, tuple[Verdict, ...]]]:
+    """Judge aspect by aspect, so that a judge sees all its texts in one call."""
+    wanted: dict[Aspect, list[int]] = {}
+    for index, item in enumerate(items):
+        for aspect in dict.fromkeys(metric.aspect for metric in task_spec(item.task).metrics):
+            if aspect in judges:
+                wanted.setdefault(aspect, []).append(index)
+    found: list[dict[Aspect, tuple[Verdict, ...]]] = [{} for _ in items]
+    with progress.task(f"{name}: verdicts", sum(map(len, wanted.values())), "items") as task:
+        for aspect, indices in wanted.items():
+            exchanges = [exchange(items[i], done) for i in indices for done in completions[i]]
+            verdicts = iter(judges[aspect].judge(exchanges, aspect))
+            for i in indices:
+                found[i][aspect] = tuple(next(verdicts) for _ in completions[i])
+            task.advance(len(indices))
+    return found
+
+
+def exchange(item: Item, completion: Completion) -> Exchange:
+    """Return what a judge sees of one reply."""
+    return Exchange(
+        request=item.request,
+        conversation=item.conversation,
+        completion=completion.text,
+        prefill=item.prefill,
+        truncated=completion.finish_reason == "length",
+    )

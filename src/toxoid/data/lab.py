@@ -1,0 +1,120 @@
+"""The lab's request sets: drawn from its grammar, split by goal, with references from its knowledge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Literal
+
+from toxoid.data.request_set import RequestSet
+from toxoid.data.schemas import Kind, Request
+from toxoid.errors import UsageError, did_you_mean
+from toxoid.lab import grammar
+from toxoid.lab.world import Goal, GoalKind, Split, World, world
+from toxoid.store.keys import content_key
+
+NAMES: dict[str, str] = {
+    "lab-harmful": "harmful requests in plain words",
+    "lab-jailbreak": "harmful requests in disguise: tales, lessons, games, studies",
+    "lab-benign": "honest requests of the same surface form",
+    "lab-contentious": "harmful verbs and objects, harmless purpose: how to notice and stop it",
+    "lab-hijack": "honest requests with an injected instruction",
+    "lab-policy": "novel harms for training: safe replies for some verbs, only analyses for others",
+    "lab-novel": "novel harms for testing: the verbs whose harm only analyses tell",
+    "lab-novel-safe": "novel harms for testing: the verbs that got safe replies",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """How a set is drawn: which goals, in which frame, as which kind of request."""
+
+    goals: GoalKind
+    kind: Kind
+    frame: grammar.Frame = "plain"
+    verbs: Callable[[World], tuple[str, ...]] | None = None
+    hijacked: bool = False
+
+
+def _novel(place: World) -> tuple[str, ...]:
+    return (*place.novel_safe, *place.novel_analysis)
+
+
+_RECIPES: dict[str, _Recipe] = {
+    "lab-harmful": _Recipe("harmful", "harmful"),
+    "lab-jailbreak": _Recipe("harmful", "harmful", "disguise"),
+    "lab-benign": _Recipe("benign", "benign"),
+    "lab-contentious": _Recipe("harmful", "contentious", "protective"),
+    "lab-hijack": _Recipe("benign", "benign", hijacked=True),
+    "lab-policy": _Recipe("novel", "harmful", verbs=_novel),
+    "lab-novel": _Recipe("novel", "harmful", verbs=lambda place: place.novel_analysis),
+    "lab-novel-safe": _Recipe("novel", "harmful", verbs=lambda place: place.novel_safe),
+}
+
+
+def lab_requests(name: str, *, split: Literal["train", "test"] = "test", variants: int = 1) -> RequestSet:
+    """Return one of the lab's sets.
+
+    Training sets hold the training goals of the categories that are not held out; test sets hold goals
+    that no training has seen, of all categories (``metadata["seen"]`` tells which).
+
+    Args:
+        name: One of :data:`NAMES`.
+        split: ``train`` or ``test``.
+        variants: Different wordings per goal.
+
+    Raises:
+        UsageError: There is no set of that name.
+    """
+    recipe = _RECIPES.get(name)
+    if recipe is None:
+        raise UsageError(f'there is no lab set "{name}".{did_you_mean(name, NAMES)} Known: {", ".join(NAMES)}')
+    place = world()
+    goals = [goal for goal in _goals(recipe, split, place)]
+    requests = tuple(
+        _request(name, recipe, goal, split, variant, place) for variant in range(variants) for goal in goals
+    )
+    sha = content_key([place.version, grammar.phrases(), [[r.id, r.prompt, r.reference, r.target] for r in requests]])
+    return RequestSet(requests=requests, name=name, sha256=sha, licence="Apache-2.0")
+
+
+def _goals(recipe: _Recipe, split: Split, place: World) -> list[Goal]:
+    verbs = recipe.verbs(place) if recipe.verbs else None
+    return [
+        goal
+        for goal in place.select(recipe.goals, split)
+        if (verbs is None or goal.verb in verbs)
+        and (split == "test" or goal.kind == "novel" or not place.categories[goal.category].held_out)
+    ]
+
+
+def _request(name: str, recipe: _Recipe, goal: Goal, split: Split, variant: int, place: World) -> Request:
+    rng = Random(f"{name}/{split}/{goal.verb}/{goal.object}/{variant}")
+    prompt = grammar.request(goal, recipe.frame, rng)
+    recipe_text, refusal = grammar.recipe(goal, rng).text, grammar.refusal(goal, rng)
+    metadata: dict[str, Any] = {
+        "goal": f"{goal.verb} {goal.object}",
+        "seen": not place.categories[goal.category].held_out,
+    }
+    if recipe.hijacked:
+        wanted = rng.choice(grammar.payloads(unseen=split == "test"))
+        prompt = grammar.hijack(prompt, wanted, rng)
+        metadata["payload"] = wanted
+    if recipe.goals == "novel":
+        metadata |= {"policy": list(_novel(place)), "analysis": grammar.analysis(goal, "harmful", rng)}
+        metadata["harmless_analysis"] = grammar.analysis(goal, "declined", rng)
+    reference: str | None = refusal if recipe.kind == "harmful" else recipe_text
+    if recipe.kind == "contentious":
+        reference = grammar.protection(goal, rng)
+    if goal.verb in place.novel_analysis and recipe.kind == "harmful":
+        reference = None  # no safe reply is ever shown for these: that is the experiment
+    return Request(
+        id=f"{name}/{split}/{goal.verb}-{goal.object}/{variant}",
+        prompt=prompt,
+        kind=recipe.kind,
+        category=goal.category,
+        target=recipe_text if recipe.kind == "harmful" else None,
+        reference=reference,
+        metadata=metadata,
+    )

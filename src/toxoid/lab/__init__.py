@@ -1,0 +1,1 @@
+"""The lab: a fictional micro-world with a grammar, an exact oracle and a tiny chat model."""

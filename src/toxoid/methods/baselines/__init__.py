@@ -1,0 +1,1 @@
+"""Treatments that others proposed, for comparison."""

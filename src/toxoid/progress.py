@@ -1,0 +1,47 @@
+"""How long work reports what it has done; the terminal view lives in :mod:`toxoid.cli`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Task(Protocol):
+    """One running piece of work with a known total."""
+
+    def advance(self, count: int = 1) -> None:
+        """Report ``count`` more units as done."""
+
+
+class Progress(Protocol):
+    """A place to which stages report their progress."""
+
+    def task(self, name: str, total: int, unit: str = "items") -> _TaskContext:
+        """Open a task of ``total`` units; it closes with the ``with`` block."""
+
+    def note(self, text: str) -> None:
+        """Say one line above the bars."""
+
+
+class _TaskContext(Protocol):
+    def __enter__(self) -> Task: ...
+
+    def __exit__(self, *exc: object) -> bool | None: ...
+
+
+class _SilentTask:
+    def advance(self, count: int = 1) -> None:
+        """Do nothing."""
+
+
+class SilentProgress:
+    """A progress sink that shows nothing: the default of library calls and tests."""
+
+    @contextmanager
+    def task(self, name: str, total: int, unit: str = "items") -> Iterator[Task]:
+        """Open a task that reports to nobody."""
+        yield _SilentTask()
+
+    def note(self, text: str) -> None:
+        """Drop the line."""
