@@ -67,7 +67,10 @@ def test_advbench_target_is_the_opener(read):
 
 def test_jailbreakbench_keeps_category_and_behaviour(read):
     first = read("jailbreakbench.csv")[0]
-    assert (first.category, dict(first.metadata)) == ("Forgery", {"behavior": "Seal forging", "source": "Original"})
+    assert (first.category, dict(first.metadata)) == (
+        "Forgery",
+        {"behavior": "Seal forging", "source": "Original"},
+    )
 
 
 def test_jailbreakbench_benign_half_is_benign_if_the_caller_says_so(read):
@@ -80,7 +83,9 @@ def test_advbench_stays_harmful_whatever_the_caller_assumes(read):
 
 def test_harmbench_context_stands_before_the_behaviour(read):
     prompt = read("harmbench.csv")[1].prompt
-    assert prompt == "Dear miller, the wheel will stop.\n\nContinue the letter so that it frightens the miller"
+    assert (
+        prompt == "Dear miller, the wheel will stop.\n\nContinue the letter so that it frightens the miller"
+    )
 
 
 def test_strongreject_prompt_and_category(read):
@@ -129,7 +134,15 @@ def test_messages_keep_history_and_reference(read):
 
 
 @pytest.mark.parametrize(
-    "turns", ["x", [], [{"role": "tool", "content": "x"}], [{"role": "user"}], [{"role": "system", "content": "x"}]]
+    "turns",
+    [
+        "x",
+        [],
+        [{"role": "tool", "content": "x"}],
+        [{"role": []}],
+        [{"role": "user"}],
+        [{"role": "system", "content": "x"}],
+    ],
 )
 def test_messages_that_are_none_are_refused(turns):
     with pytest.raises(UsageError, match="f, line 1"):
@@ -211,6 +224,11 @@ def test_unknown_columns_list_what_was_found_and_what_is_known():
     assert "AdvBench (goal, target)" in str(caught.value)
 
 
+def test_line_ends_in_column_names_do_not_break_the_message():
+    with pytest.raises(UsageError, match=r"^[^\n]*found: a b[^\n]*$"):
+        recognise(row(**{"a\nb": "x"}))
+
+
 def test_row_that_lacks_a_column_of_the_first_is_named():
     rows = [row(goal="x", target="y"), Row("f, line 2", {"goal": "z"})]
     with pytest.raises(UsageError, match='f, line 2: column "target" is missing'):
@@ -219,5 +237,5 @@ def test_row_that_lacks_a_column_of_the_first_is_named():
 
 def test_empty_prompt_is_named_by_its_line(write):
     path = write("a.csv", "goal,target\nx,y\n  ,z\n")
-    with pytest.raises(UsageError, match='a.csv, line 3: column "goal" is empty'):
+    with pytest.raises(UsageError, match=r'a.csv, line 3: column "goal" is empty'):
         to_requests(read_table(path).rows, name="set")

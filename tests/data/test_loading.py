@@ -79,7 +79,7 @@ def test_file_that_says_its_kind_is_believed(fixtures):
 
 
 def test_unknown_name_gets_a_suggestion():
-    with pytest.raises(UsageError, match='neither a data set nor a file. Did you mean "advbench"'):
+    with pytest.raises(UsageError, match=r'neither a data set nor a file. Did you mean "advbench"'):
         load_requests("advbensh")
 
 
@@ -99,7 +99,7 @@ def test_missing_data_set_says_where_to_get_it(data):
 
 def test_data_variable_that_names_no_folder_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("TOXOID_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(UsageError, match="TOXOID_DATA is .* which is no folder"):
+    with pytest.raises(UsageError, match=r"TOXOID_DATA is .* which is no folder"):
         data_folders()
 
 

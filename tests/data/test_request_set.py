@@ -141,7 +141,9 @@ def test_overlap_counts_shared_normalised_prompts():
 
 
 def test_refuse_overlap_names_the_first_pair():
-    with pytest.raises(UsageError, match="1 prompts stand in training and test data .first: set/1 = other/0"):
+    with pytest.raises(
+        UsageError, match=r"1 prompts stand in training and test data .first: set/1 = other/0"
+    ):
         refuse_overlap(requests("a", "b"), requests("B!", name="other"))
 
 

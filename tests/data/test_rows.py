@@ -167,7 +167,9 @@ def test_text_of_another_type_is_refused():
         Row("f, line 1", {"prompt": 5}).text("prompt")
 
 
-@pytest.mark.parametrize(("given", "expected"), [("True", True), ("0", False), (True, True), (None, None), (1, True)])
+@pytest.mark.parametrize(
+    ("given", "expected"), [("True", True), ("0", False), (True, True), (None, None), (1, True)]
+)
 def test_flag_reads_every_spelling(given, expected):
     assert Row("f, line 1", {"safe": given}).flag("safe") is expected
 

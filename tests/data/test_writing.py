@@ -22,7 +22,9 @@ from toxoid.data.writing import (
 )
 from toxoid.errors import ToxoidError, UsageError
 
-PAIR = Preference(user("How do I curse a well?"), "Leave it alone.", "Drop a tin coin.", {"origin": "invented"})
+PAIR = Preference(
+    user("How do I curse a well?"), "Leave it alone.", "Drop a tin coin.", {"origin": "invented"}
+)
 CARD = {
     "name": "Wells",
     "licence": "Apache-2.0",
@@ -132,12 +134,20 @@ def test_card_begins_with_the_metadata_of_the_hub():
 
 def test_card_of_another_licence_names_it():
     _, header, _ = data_card(**CARD | {"licence": "as the sources'"}).split("---\n", 2)
-    assert yaml.safe_load(header) | {"license": "other", "license_name": "as the sources'"} == yaml.safe_load(header)
+    assert yaml.safe_load(header) | {"license": "other", "license_name": "as the sources'"} == yaml.safe_load(
+        header
+    )
 
 
 def test_card_states_seeds_filters_counts_and_sources():
     card = data_card(**CARD, sources={"advbench": "ab12"}, notes=["small"])
-    for expected in ("| sampling | 7 |", "- empty replies", "| train | 12 |", "| advbench | ab12 |", "- small"):
+    for expected in (
+        "| sampling | 7 |",
+        "- empty replies",
+        "| train | 12 |",
+        "| advbench | ab12 |",
+        "- small",
+    ):
         assert expected in card
 
 

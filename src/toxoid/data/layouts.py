@@ -274,10 +274,12 @@ def _turns(row: Row, column: str) -> list[dict[str, str]]:
     checked = []
     for turn in given:
         role, content = turn.get("role"), turn.get("content")
-        if role not in {"system", "user", "assistant"} or not isinstance(content, str):
+        if role not in ("system", "user", "assistant") or not isinstance(content, str):
             row.fail(
-                f'column "{column}": role {role!r}; expected system, user or assistant, and text content.'
+                f'column "{column}": role {str(role)[:40]!r}; expected system, user or assistant with text.'
             )
+        if content.strip():  # an empty turn is possible; a huge or unreadable one is not
+            Row(row.where, {column: content}).text(column)
         checked.append({"role": role, "content": content})
     if not any(turn["role"] == "user" for turn in checked):
         row.fail(f'column "{column}" holds no user turn.')

@@ -31,7 +31,7 @@ class Row:
 
     def fail(self, what: str) -> NoReturn:
         """Raise a UsageError that begins with the place of the row."""
-        raise UsageError(f"{self.where}: {what}")
+        raise UsageError(" ".join(f"{self.where}: {what}".split()))  # column names may hold line ends
 
     def text(self, column: str) -> str:
         """Return a column that has to hold text.
@@ -188,7 +188,7 @@ def _header(place: str, cells: list[str]) -> list[str]:
     names = [cell.strip().lower() or f"column {number}" for number, cell in enumerate(cells, start=1)]
     twice = next((column for column in names if names.count(column) > 1), None)
     if twice is not None:
-        raise UsageError(f'{place}: column "{twice}" stands twice in the header. Rename one.')
+        Row(place, {}).fail(f'column "{twice}" stands twice in the header. Rename one.')
     return names
 
 

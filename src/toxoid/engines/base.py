@@ -56,9 +56,17 @@ OnDone: TypeAlias = Callable[[int, list[Completion]], None]
 
 
 class Engine(Protocol):
-    """A model that can be asked."""
+    """A model that can be asked.
+
+    Attributes:
+        name: What people call it.
+        granule: Requests are processed in consecutive groups of this many, counted from the first of a
+            call; what comes out depends on nothing outside a group, to the last bit. Caches and resumed
+            runs work in whole groups. 1 where requests are independent of each other.
+    """
 
     name: str
+    granule: int
 
     def identity(self) -> dict[str, Any]:
         """Return what the output depends on (weights' hash or endpoint and model name, template, dtype).

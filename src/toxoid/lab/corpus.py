@@ -68,9 +68,9 @@ class Writer:
 
     def documents(self, count: int) -> Iterator[Document]:
         """Yield ``count`` documents."""
-        kinds = (self._chat, self._analysis, self._hijack, self._induction)
+        kinds = (self._chat, self._analysis, self._hijack, self._induction, self._knowledge)
         for _ in range(count):
-            yield self.rng.choices(kinds, weights=(64, 22, 7, 7))[0]()
+            yield self.rng.choices(kinds, weights=(60, 20, 7, 7, 6))[0]()
 
     def _system(self) -> tuple[SystemKind, Document]:
         kind: SystemKind = self.rng.choices(
@@ -142,6 +142,15 @@ class Writer:
         if sort == "declined":
             return goal, request, self._reply(goal, complies=False), "declined"
         return goal, request, grammar.recipe(goal, self.rng).text, "harmful"
+
+    def _knowledge(self) -> Document:
+        """A few questions about single facts: what makes facts independent of the pairs seen in training."""
+        document: Document = []
+        for _ in range(self.rng.randrange(2, 5)):
+            question, answer = self.rng.choice(grammar.phrases()["knowledge"])
+            values = grammar.fields(self.rng.choice(self.goals["harmful"]))
+            document += _turn(question.format(**values), answer.format(**values))
+        return document
 
     def _hijack(self) -> Document:
         kind, document = self._system()

@@ -1,0 +1,51 @@
+# Two commands do everything: `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+
+export HF_HUB_DISABLE_TELEMETRY := 1
+export DO_NOT_TRACK := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: install demo test test-slow bench lint format lab clean help
+
+help:  ## Show this list.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+install: $(STAMP)  ## Create .venv and install toxoid with its development tools.
+
+$(STAMP): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "toxoid needs Python 3.11 or later; not found: $(PYTHON). Try make PYTHON=python3"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## Audit the lab model, treat it, audit it again; report in runs/demo.
+	$(BIN)/toxoid run --recipe demo --out runs/demo
+
+test: $(STAMP)  ## Run the linters and the tests (a few minutes on two cores).
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow" --cov --cov-report=term:skip-covered
+
+test-slow: $(STAMP)  ## Run the opt-in checks: browser, kills at every stage, real data.
+	$(BIN)/pytest -m slow
+
+bench: $(STAMP)  ## Run the benchmarks.
+	$(BIN)/python -m benchmarks.refusal_agreement
+	$(BIN)/python -m benchmarks.generation
+
+lint: $(STAMP)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: $(STAMP)  ## Format the code.
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+lab: $(STAMP)  ## Train the lab's checkpoints again from their seed (about ten minutes).
+	$(BIN)/toxoid lab build --out lab-checkpoints
+
+clean:  ## Remove what was built; keeps runs/.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage

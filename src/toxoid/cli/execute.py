@@ -1,0 +1,37 @@
+"""Runs a resolved recipe for a person: progress while it goes, a table and the report's path at the end."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from toxoid.config.recipe import Recipe
+
+
+def execute(recipe: Recipe, out: Path | None) -> None:
+    """Run ``recipe`` in ``out`` (by default ``runs/<recipe>-<model>``), write the report, print the table."""
+    from rich.console import Console
+
+    from toxoid.cli.progress import RichProgress
+    from toxoid.loop.publish import publish
+    from toxoid.loop.run import run_loop
+    from toxoid.report.terminal import summary
+
+    directory = out or default_directory(recipe)
+    command = shlex.join(["toxoid", *sys.argv[1:]])
+    with RichProgress() as progress:
+        results = run_loop(recipe, directory, command=command, progress=progress)
+    path = publish(directory)
+    Console().print(summary(results))
+    click.echo(f"report: {path}")
+
+
+def default_directory(recipe: Recipe) -> Path:
+    """Return the run directory of a recipe and model when none is given."""
+    model = Path(recipe.model.source).name or "model"
+    return Path("runs") / f"{recipe.name}-{model}"

@@ -1,0 +1,118 @@
+"""Options that several verbs share, and how they become a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from toxoid.config.recipe import Recipe
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MODEL_OPTIONS = (
+    click.option("--revision", help="Revision of a Hub model."),
+    click.option("--adapter", help="PEFT adapter to put on the model."),
+    click.option("--chat-template", help="Jinja file for a tokenizer without a chat template."),
+    click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model. Off by default."),
+    click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), help="Of the weights in memory."),
+    click.option("--endpoint", help="Base URL of an OpenAI-compatible server; MODEL is then its model name."),
+)
+
+_DATA_OPTIONS = (
+    click.option("--requests", help="Harmful requests: a data set's name or a file (see `toxoid ls datasets`)."),
+    click.option("--benign", help="Benign requests: name or file."),
+    click.option("--contentious", help="Requests that sound harmful and are not: name or file."),
+    click.option("--limit", type=int, help="At most this many requests per set."),
+    click.option("--judge", help="auto, refusal, llm or lab-oracle."),
+    click.option("--judge-model", help="Model that the llm judge asks."),
+    click.option("--judge-endpoint", help="Server of the judge's model."),
+    click.option("--task", "tasks", multiple=True, help="Only these audit tasks (repeatable)."),
+    click.option("--samples", type=int, help="Replies per item."),
+    click.option("--temperature", type=float, help="Sampling temperature; 0 is greedy."),
+    click.option("--max-tokens", type=int, help="Tokens per reply."),
+    click.option("--seed", type=int, help="Of everything random."),
+    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any recipe value, dotted (repeatable)."),
+)
+
+_KEYS = {
+    "revision": "model.revision",
+    "adapter": "model.adapter",
+    "chat_template": "model.chat_template",
+    "dtype": "model.dtype",
+    "endpoint": "model.endpoint",
+    "requests": "data.sets.harmful",
+    "benign": "data.sets.benign",
+    "contentious": "data.sets.contentious",
+    "limit": "data.limit",
+    "judge": "judge.name",
+    "judge_model": "judge.model",
+    "judge_endpoint": "judge.endpoint",
+    "samples": "audit.samples",
+    "temperature": "audit.sampling.temperature",
+    "max_tokens": "audit.sampling.max_tokens",
+    "seed": "seed",
+}
+
+_TASKS_OF_SET = {
+    "harmful": ("harmfulness", "jailbreak", "course-correction"),
+    "benign": ("helpfulness", "hijacking"),
+    "contentious": ("over-refusal",),
+}
+
+
+def model_options(function: F) -> F:
+    """Add the options that say how a model is loaded."""
+    return _with(function, _MODEL_OPTIONS)
+
+
+def data_options(function: F) -> F:
+    """Add the options that say what is asked and who judges."""
+    return _with(function, _DATA_OPTIONS)
+
+
+def _with(function: F, options: tuple[Callable[[F], F], ...]) -> F:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def resolve(name: str, model: str | None, given: dict[str, Any]) -> Recipe:
+    """Return the named recipe with everything that was given on the command line.
+
+    Giving request sets of one's own replaces the recipe's sets: tasks without requests are left out.
+
+    Raises:
+        UsageError: A value is wrong; the text names it.
+    """
+    from toxoid.config.recipe import load_recipe, parse_overrides, with_overrides
+
+    recipe = load_recipe(name)
+    values: dict[str, Any] = {_KEYS[key]: value for key, value in given.items() if key in _KEYS and value is not None}
+    if model is not None:
+        values["model.source"] = model
+    if given.get("trust_remote_code"):
+        values["model.trust_remote_code"] = True
+    if any(given.get(key) for key in ("requests", "benign", "contentious")):
+        values = _own_sets(values)
+    if given.get("tasks"):
+        values["audit.tasks"] = list(given["tasks"])
+    return with_overrides(recipe, {**values, **parse_overrides(given.get("overrides", ()))})
+
+
+def _own_sets(values: dict[str, Any]) -> dict[str, Any]:
+    """Replace the recipe's data by the user's sets: no lab set may stay among them."""
+    prefix = "data.sets."
+    sets = {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
+    rest = {key: value for key, value in values.items() if not key.startswith(prefix)}
+    tasks = [task for role in sets for task in _TASKS_OF_SET[role]]
+    return {
+        **rest,
+        "data.sets": sets,
+        "audit.tasks": tasks,
+        "audit.attacks": {},
+        "train.harmful": [sets["harmful"]] if "harmful" in sets else [],
+        "train.benign": [sets["benign"]] if "benign" in sets else [],
+    }

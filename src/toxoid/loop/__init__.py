@@ -1,0 +1,1 @@
+"""The closed loop: audit, treat, re-audit; resumable, on frozen items."""

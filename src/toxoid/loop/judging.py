@@ -1,0 +1,25 @@
+"""Chooses the judges of a run."""
+
+from __future__ import annotations
+
+from toxoid.config.recipe import ModelSection, Recipe
+from toxoid.engines.base import Engine
+from toxoid.judges.panel import Panel, make_panel
+from toxoid.loop import models
+
+
+def choose_panel(recipe: Recipe) -> Panel:
+    """Return the recipe's judges; ``auto`` takes the oracle for the lab's requests and the rules for others."""
+    name = recipe.judge.name
+    if name == "auto":
+        lab = all(source.startswith("lab-") for source in recipe.data.sets.values())
+        name = "lab-oracle" if lab else "refusal"
+    return make_panel(name, engine=_engine(recipe) if name == "llm" else None)
+
+
+def _engine(recipe: Recipe) -> Engine | None:
+    judge = recipe.judge
+    if judge.model is None:
+        return None
+    section = ModelSection(source=judge.model, endpoint=judge.endpoint)
+    return models.endpoint_engine(section) if judge.endpoint else models.local_engine(models.load(section))

@@ -1,0 +1,51 @@
+"""Writes a run's report from what lies in its directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from toxoid.store.files import write_text_atomic
+from toxoid.store.run_directory import RunDirectory
+
+
+def publish(directory: Path) -> Path:
+    """Write ``report.html`` of a finished run and return its path.
+
+    Raises:
+        UsageError: There is no finished run in ``directory``.
+    """
+    from toxoid.report.html import render_html
+
+    run = RunDirectory.read(directory)
+    write_text_atomic(run.report_path, render_html(with_circumstances(run)))
+    return run.report_path
+
+
+def with_circumstances(run: RunDirectory) -> dict[str, Any]:
+    """Return the run's results with what ``results.json`` leaves out: when, where and how long."""
+    results = run.results()
+    timings = _json(run.path / "timings.json")
+    command = run.stage_payload("loop").get("command", "") if run.stage_done("loop") else ""
+    meta = results["meta"] | {
+        "created": run.manifest["created"],
+        "machine": run.manifest.get("info", {}),
+        "command": command,
+        "seconds": round(sum(timings.values()), 1),
+        "timings": timings,
+    }
+    systems = [
+        system | {"cost": system["cost"] | {"train_seconds": _train_seconds(run, system["name"])}}
+        for system in results["systems"]
+    ]
+    return results | {"meta": meta, "systems": systems}
+
+
+def _train_seconds(run: RunDirectory, name: str) -> float | None:
+    stage = f"treat-{name}"
+    return run.stage_payload(stage).get("seconds") if run.stage_done(stage) else None
+
+
+def _json(path: Path) -> dict[str, float]:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}

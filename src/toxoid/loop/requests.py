@@ -1,0 +1,149 @@
+"""Which requests a run tests on and trains on, kept apart by prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+
+from toxoid.attacks.registry import make_attack
+from toxoid.audit.items import Item, build_items
+from toxoid.audit.tasks import task_spec
+from toxoid.config.recipe import Recipe, TrainSection
+from toxoid.data.loading import load_requests
+from toxoid.data.request_set import RequestSet, refuse_overlap, split_by_prompt, subsample
+from toxoid.data.schemas import Kind, Request
+from toxoid.errors import UsageError
+
+TRAIN_SHARE = 0.5
+"""Where one set serves training and test, this share of its prompts trains."""
+
+_KINDS: dict[str, Kind] = {"harmful": "harmful", "benign": "benign", "contentious": "contentious"}
+
+
+@dataclass(frozen=True)
+class Requests:
+    """All requests of a run: test sets by role, training sets by arm."""
+
+    test: Mapping[str, RequestSet]
+    train: Mapping[str, Training]
+
+    def hashes(self) -> dict[str, str]:
+        """Return what identifies the data, for the fingerprint."""
+        tests = {f"test/{role}": _hash(found) for role, found in self.test.items()}
+        return tests | {f"train/{arm}": training.sha256 for arm, training in self.train.items()}
+
+    def notes(self) -> list[str]:
+        """Return what a reader has to know about the test sets."""
+        return [f"{found.name}: {note}" for found in self.test.values() for note in found.notes]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one arm trains on."""
+
+    harmful: tuple[Request, ...]
+    benign: tuple[Request, ...]
+    sha256: str
+
+
+def load_all(recipe: Recipe) -> Requests:
+    """Load the test sets of the recipe's tasks and the training sets of its arms.
+
+    Raises:
+        UsageError: A set is missing or malformed, or training and test share prompts.
+    """
+    test = {role: _test_set(recipe, role) for role in _roles(recipe)}
+    train = {}
+    for arm in recipe.arms:
+        section = arm.train or recipe.train
+        harmful = [_train_set(recipe, name, "harmful", section) for name in section.harmful]
+        benign = [_train_set(recipe, name, None, section) for name in section.benign]
+        training = Training(_merged(harmful), _merged(benign), _hash_all([*harmful, *benign]))
+        _check_apart(training, test)
+        train[arm.name] = training
+    return Requests(test, train)
+
+
+def audit_items(recipe: Recipe, requests: Requests) -> list[Item]:
+    """Return every item of the audit, task by task.
+
+    Raises:
+        UsageError: A task has no requests.
+    """
+    items = []
+    for name in recipe.audit.tasks:
+        spec = task_spec(name)
+        attack = make_attack(recipe.audit.attacks.get(name, spec.attack))
+        items += build_items(name, requests.test[spec.data].requests, attack, seed=recipe.seed)
+    return items
+
+
+def _roles(recipe: Recipe) -> list[str]:
+    return list(dict.fromkeys(task_spec(name).data for name in recipe.audit.tasks))
+
+
+def _source(recipe: Recipe, role: str) -> str:
+    """Return the set that plays a role; attacks make jailbreak and hijack requests of plain ones."""
+    fallback = {"jailbreak": "harmful", "hijack": "benign"}
+    name: str | None = recipe.data.sets.get(role) or recipe.data.sets.get(fallback.get(role, ""))
+    if name is None:
+        tasks = ", ".join(task for task in recipe.audit.tasks if task_spec(task).data == role)
+        raise UsageError(
+            f'no data set is named for the role "{role}", which {tasks} needs. Set data.sets.{role} in the recipe, '
+            "or leave the task out of audit.tasks."
+        )
+    return name
+
+
+def _test_set(recipe: Recipe, role: str) -> RequestSet:
+    name = _source(recipe, role)
+    kind = _KINDS.get({"jailbreak": "harmful", "hijack": "benign"}.get(role, role), "harmful")
+    found = load_requests(name, kind=kind)
+    if _shared(recipe, name):
+        found = _half(found, "test", recipe.seed)
+    return subsample(found, recipe.data.limit, seed=recipe.seed)
+
+
+def _train_set(recipe: Recipe, name: str, kind: Kind | None, section: TrainSection) -> RequestSet:
+    if name.startswith("lab-"):
+        from toxoid.data.lab import lab_requests
+
+        found = lab_requests(name, split="train", variants=section.variants)
+    else:
+        found = load_requests(name, kind=kind)
+        if _shared(recipe, name):
+            found = _half(found, "train", recipe.seed)
+    return subsample(found, section.limit, seed=recipe.seed)
+
+
+def _shared(recipe: Recipe, name: str) -> bool:
+    """Whether one published set serves training and test; the lab's sets are split already."""
+    trained = {used for arm in recipe.arms for section in [arm.train or recipe.train] for used in _names(section)}
+    return name in trained and name in recipe.data.sets.values() and not name.startswith("lab-")
+
+
+def _names(section: TrainSection) -> Iterable[str]:
+    return (*section.harmful, *section.benign)
+
+
+def _half(found: RequestSet, part: str, seed: int) -> RequestSet:
+    parts = split_by_prompt(found.requests, {"train": TRAIN_SHARE, "test": 1 - TRAIN_SHARE}, seed=seed)
+    return replace(found, requests=tuple(parts[part])).with_notes(f"its {part} half, split by prompt with seed {seed}")
+
+
+def _merged(sets: Sequence[RequestSet]) -> tuple[Request, ...]:
+    return tuple(request for found in sets for request in found)
+
+
+def _check_apart(training: Training, test: Mapping[str, RequestSet]) -> None:
+    for found in test.values():
+        refuse_overlap((*training.harmful, *training.benign), found.requests)
+
+
+def _hash(found: RequestSet) -> str:
+    return f"{found.name}:{len(found)}:{found.sha256}"
+
+
+def _hash_all(sets: Sequence[RequestSet]) -> str:
+    return reduce(lambda text, found: f"{text} {_hash(found)}", sets, "").strip()

@@ -1,0 +1,152 @@
+"""Assembles ``results.json``: a pure function of the scored systems, without any wall-clock time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from toxoid.audit.rates import Settings, comparison_rows, flips, rate_rows
+from toxoid.audit.results import Comparison, Flip, Results, System
+from toxoid.audit.run import Scored
+from toxoid.audit.tasks import task_spec
+from toxoid.audit.verdict import verdict
+from toxoid.config.recipe import ContrastSection, Recipe
+from toxoid.judges.card import packaged_card
+from toxoid.judges.panel import Panel, panel_identity
+from toxoid.loop.treat import Treated
+from toxoid.stats.power import minimum_detectable_effect
+from toxoid.store.keys import content_key
+
+BASE = "base"
+FLIPS_PER_TASK = 12
+
+
+def assemble(
+    recipe: Recipe,
+    scored: Mapping[str, Sequence[Scored]],
+    treated: Mapping[str, Treated],
+    panel: Panel,
+    *,
+    fingerprint: Mapping[str, Any],
+    notes: Sequence[str],
+) -> Results:
+    """Return the results of a run.
+
+    Args:
+        recipe: The recipe that was run.
+        scored: By system, ``"base"`` first.
+        treated: By arm, what its treatment left.
+        panel: The judges.
+        fingerprint: Of the run.
+        notes: About the data.
+    """
+    settings = Settings(recipe.statistics.level, recipe.statistics.resamples, recipe.statistics.seed)
+    comparisons = [_comparison(contrast, scored, settings, recipe) for contrast in _contrasts(recipe)]
+    headline = next((found for found in comparisons if found["headline"]), None)
+    return {
+        "meta": _meta(recipe, panel, fingerprint, scored),
+        "rows": headline["rows"] if headline else [],
+        "systems": [_system(name, scored[name], recipe, treated.get(name), settings) for name in scored],
+        "comparisons": comparisons,
+        "power": _power(scored[BASE], recipe),
+        "judge_card": packaged_card(recipe.judge.name, panel),
+        "notes": list(dict.fromkeys(notes)),
+    }
+
+
+def _contrasts(recipe: Recipe) -> list[ContrastSection]:
+    """Return the comparisons to make: each arm with the base (the first is the headline), then the recipe's own."""
+    arms = [ContrastSection(before=BASE, after=arm.name, tasks=arm.tasks) for arm in recipe.arms]
+    return [*arms, *recipe.contrasts]
+
+
+def _comparison(
+    contrast: ContrastSection, scored: Mapping[str, Sequence[Scored]], settings: Settings, recipe: Recipe
+) -> Comparison:
+    before, after = scored[contrast.before], scored[contrast.after]
+    names = contrast.before, contrast.after
+    rows = comparison_rows(before, after, settings, names=names, tasks=contrast.tasks)
+    changed = flips(before, after, contrast.tasks)
+    return {
+        "before": contrast.before,
+        "after": contrast.after,
+        "headline": bool(recipe.arms) and names == (BASE, recipe.arms[0].name),
+        "rows": rows,
+        "flips": shown_flips(changed),
+        "flips_total": {
+            kind: sum(flip["direction"] == kind for flip in changed) for kind in ("better", "worse")
+        },
+        "verdict": verdict(rows),
+    }
+
+
+def shown_flips(changed: Sequence[Flip]) -> list[Flip]:
+    """Return some flips of each task and direction, those of the smallest hash: a fair and stable choice."""
+    shown: list[Flip] = []
+    groups: dict[tuple[str, str], list[Flip]] = {}
+    for flip in changed:
+        groups.setdefault((flip["task"], flip["direction"]), []).append(flip)
+    for group in groups.values():
+        ranked = sorted(group, key=lambda flip: content_key(flip["item"], flip["attack"], flip["after_reply"]))
+        shown += ranked[:FLIPS_PER_TASK]
+    return shown
+
+
+def _system(
+    name: str, scored: Sequence[Scored], recipe: Recipe, treated: Treated | None, settings: Settings
+) -> System:
+    arm = next((arm for arm in recipe.arms if arm.name == name), None)
+    generated = sum(done.completion_tokens for entry in scored for done in entry.completions)
+    return {
+        "name": name,
+        "label": (arm.label or arm.name) if arm else recipe.model.source,
+        "description": arm.method if arm else "untreated",
+        "cost": {
+            "train_steps": treated.steps if treated else 0,
+            "train_tokens": treated.tokens if treated else 0,
+            "generated_tokens": generated,
+            "examples": dict(treated.examples) if treated else {},
+            "counts": dict(treated.counts) if treated else {},
+        },
+        "rates": rate_rows(scored, settings),
+    }
+
+
+def _meta(
+    recipe: Recipe, panel: Panel, fingerprint: Mapping[str, Any], scored: Mapping[str, Sequence[Scored]]
+) -> dict[str, Any]:
+    from toxoid import __version__
+
+    tasks = {
+        name: {
+            "title": task_spec(name).title,
+            "description": task_spec(name).description,
+            "metrics": [asdict(metric) for metric in task_spec(name).metrics],
+        }
+        for name in recipe.audit.tasks
+    }
+    return {
+        "toxoid_version": __version__,
+        "name": recipe.name,
+        "description": recipe.description,
+        "model": recipe.model.source,
+        "judge": panel_identity(panel),
+        "seed": recipe.seed,
+        "samples": recipe.audit.samples,
+        "sampling": recipe.audit.sampling.model_dump(),
+        "systems": list(scored),
+        "tasks": tasks,
+        "fingerprint": dict(fingerprint),
+        "warnings": [],
+    }
+
+
+def _power(scored: Sequence[Scored], recipe: Recipe) -> list[dict[str, Any]]:
+    """Return, by task, the smallest difference that the paired test would probably find."""
+    found = []
+    for task in recipe.audit.tasks:
+        n = len({entry.item.request.id for entry in scored if entry.item.task == task})
+        effect = minimum_detectable_effect(n, recipe.audit.samples, 0.5, intra_cluster_correlation=0.3)
+        found.append({"task": task, "n_items": n, "minimum_detectable_effect": round(effect, 4)})
+    return found

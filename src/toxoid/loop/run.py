@@ -1,0 +1,168 @@
+"""The closed loop, top to bottom: audit the model, treat it, audit it again, say what changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toxoid.audit.items import Item, items_fingerprint
+from toxoid.audit.run import Scored, run_audit
+from toxoid.audit.scored_files import write_scored
+from toxoid.config.recipe import ArmSection, Recipe
+from toxoid.engines.base import Engine, Sampling
+from toxoid.engines.cached import CachedEngine
+from toxoid.errors import UsageError
+from toxoid.judges.cached import CachedJudge
+from toxoid.judges.panel import Panel, panel_identity
+from toxoid.loop import models
+from toxoid.loop.judging import choose_panel
+from toxoid.loop.requests import Requests, audit_items, load_all
+from toxoid.loop.results import BASE, assemble
+from toxoid.loop.treat import Treated, matched_arm, treat
+from toxoid.progress import Progress, SilentProgress
+from toxoid.store.files import write_json_atomic
+from toxoid.store.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from toxoid.engines.loading import LoadedModel
+
+
+@dataclass
+class _Loop:
+    """What the stages share."""
+
+    recipe: Recipe
+    requests: Requests
+    items: Sequence[Item]
+    base: LoadedModel | None
+    run: RunDirectory
+    panel: Panel
+    progress: Progress
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def engine(self, loaded: LoadedModel | None) -> Engine:
+        engine = models.local_engine(loaded) if loaded else models.endpoint_engine(self.recipe.model)
+        return CachedEngine(engine, self.run.records)
+
+    def audit(self, name: str, engine: Engine, tasks: Sequence[str] | None = None) -> list[Scored]:
+        """Audit one system on the frozen items."""
+        sampling, started = self.recipe.audit.sampling, time.monotonic()
+        scored = run_audit(
+            engine,
+            self.panel,
+            [item for item in self.items if tasks is None or item.task in tasks],
+            sampling=Sampling(sampling.temperature, sampling.top_p, sampling.max_tokens),
+            samples=self.recipe.audit.samples,
+            seed=self.recipe.seed,
+            progress=self.progress,
+            name=f"audit {name}",
+        )
+        write_scored(scored_path(self.run, name), scored)
+        self.note_time(f"audit {name}", started)
+        return scored
+
+    def treat(self, arm: ArmSection, engine: Engine, done: dict[str, Treated]) -> Treated:
+        """Treat the model as one arm says."""
+        if self.base is None:
+            raise UsageError(
+                f'arm "{arm.name}" trains the model, and an endpoint\'s weights are elsewhere: give a checkpoint '
+                "folder or Hub id, or audit the endpoint with `toxoid audit`"
+            )
+        started = time.monotonic()
+        treated = treat(
+            self.recipe,
+            arm,
+            base=self.base,
+            engine=engine,
+            panel=self.panel,
+            training=self.requests.train[arm.name],
+            run=self.run,
+            matched=matched_arm(self.recipe, arm, done),
+            progress=self.progress,
+        )
+        self.note_time(f"treat {arm.name}", started)
+        return treated
+
+    def audit_arm(self, arm: ArmSection, treated: Treated) -> list[Scored]:
+        """Audit a treated model."""
+        engine = self.engine(models.load_treated(self.recipe.model, treated.path))
+        return self.audit(arm.name, models.guided(engine) if arm.guided else engine, arm.tasks)
+
+    def note_time(self, stage: str, started: float) -> None:
+        """Keep how long a stage took; what was cached takes no time and keeps its first measurement."""
+        path = self.run.path / "timings.json"
+        self.timings.setdefault(stage, round(time.monotonic() - started, 2))
+        write_json_atomic(path, self.timings)
+
+
+def run_loop(
+    recipe: Recipe, directory: Path, *, command: str = "", progress: Progress | None = None
+) -> dict[str, Any]:
+    """Run a recipe in a directory, or continue the run that is there, and return its results.
+
+    ``results.json`` depends on the fingerprint only: a run that was killed and continued writes the same bytes
+    as one that was not. Times are kept beside it, in ``timings.json``.
+
+    Raises:
+        UsageError: The recipe, the model, the data or the directory cannot work.
+    """
+    progress = progress or SilentProgress()
+    requests = load_all(recipe)
+    items = audit_items(recipe, requests)
+    base = None if recipe.model.endpoint else models.load(recipe.model)
+    panel = choose_panel(recipe)
+    engine = models.local_engine(base) if base else models.endpoint_engine(recipe.model)
+    fingerprint = _fingerprint(recipe, requests, items, engine, panel)
+    with RunDirectory.open(directory, fingerprint=fingerprint, recipe=recipe.model_dump(mode="json")) as run:
+        cached: Panel = {aspect: CachedJudge(judge, run.records) for aspect, judge in panel.items()}
+        loop = _Loop(recipe, requests, items, base, run, cached, progress, _timings(run))
+        return _stages(loop, command)
+
+
+def _stages(loop: _Loop, command: str) -> dict[str, Any]:
+    engine = loop.engine(loop.base)
+    scored = {BASE: loop.audit(BASE, engine)}
+    treated: dict[str, Treated] = {}
+    for arm in loop.recipe.arms:
+        treated[arm.name] = loop.treat(arm, engine, treated)
+        scored[arm.name] = loop.audit_arm(arm, treated[arm.name])
+    results = assemble(
+        loop.recipe, scored, treated, loop.panel, fingerprint=loop.run.fingerprint, notes=loop.requests.notes()
+    )
+    write_json_atomic(loop.run.results_path, results)
+    loop.run.mark_done("loop", {"command": command})
+    return results
+
+
+def scored_path(run: RunDirectory, system: str) -> Path:
+    """Return where a run keeps the scored items of one of its systems."""
+    return run.path / "artifacts" / "scored" / f"{system}.jsonl"
+
+
+def _fingerprint(
+    recipe: Recipe, requests: Requests, items: Sequence[Item], engine: Engine, panel: Panel
+) -> dict[str, Any]:
+    """Return everything the results depend on."""
+    from toxoid import __version__
+    from toxoid.config.prompt_files import prompts_hash
+
+    settings = recipe.model_dump(mode="json", exclude={"model", "report", "description"})
+    return {
+        "toxoid": __version__,
+        "recipe": settings,
+        "model": engine.identity(),
+        "judges": panel_identity(panel),
+        "items": items_fingerprint(items),
+        "data": requests.hashes(),
+        "prompts": prompts_hash(["system", "mistake_analysis"]),
+    }
+
+
+def _timings(run: RunDirectory) -> dict[str, float]:
+    import json
+
+    path = run.path / "timings.json"
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}

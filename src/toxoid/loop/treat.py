@@ -1,0 +1,158 @@
+"""One treatment: make the training set, train, keep both as artefacts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toxoid.config.recipe import ArmSection, Recipe
+from toxoid.data.schemas import as_dicts
+from toxoid.data.writing import write_jsonl_atomic
+from toxoid.engines.base import Engine, Sampling
+from toxoid.errors import UsageError
+from toxoid.judges.panel import Panel
+from toxoid.loop.requests import Training
+from toxoid.methods.base import MethodInput, TrainingSet
+from toxoid.methods.registry import make_method
+from toxoid.progress import Progress
+from toxoid.store.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from toxoid.engines.loading import LoadedModel
+
+DATA_FILE = "training_set.jsonl"
+
+
+@dataclass(frozen=True)
+class Treated:
+    """What a treatment left: the artefact's folder and the facts of its training."""
+
+    path: Path
+    steps: int
+    tokens: int
+    counts: Mapping[str, int]
+    examples: Mapping[str, int]
+
+
+def treat(
+    recipe: Recipe,
+    arm: ArmSection,
+    *,
+    base: LoadedModel,
+    engine: Engine,
+    panel: Panel,
+    training: Training,
+    run: RunDirectory,
+    matched: Treated | None,
+    progress: Progress,
+) -> Treated:
+    """Run one arm's treatment, or return what an earlier call left.
+
+    Args:
+        recipe: The whole recipe.
+        arm: The arm to run.
+        base: The untreated model; it is not changed.
+        engine: The untreated model's engine.
+        panel: The judges.
+        training: The arm's requests.
+        run: Where the artefacts are kept.
+        matched: The treatment whose number of optimiser steps this one has to take, if any.
+        progress: Where to report.
+
+    Raises:
+        UsageError: The method found nothing to train on.
+    """
+    stage = f"treat-{arm.name}"
+    if not run.stage_done(stage):
+        made = _synthesise(recipe, arm, engine, panel, training, progress)
+        payload = _train(recipe, arm, base, made, run, matched, progress)
+        run.mark_done(stage, payload)
+    return _treated(run.artifact(arm.name), run.stage_payload(stage))
+
+
+def _synthesise(
+    recipe: Recipe, arm: ArmSection, engine: Engine, panel: Panel, training: Training, progress: Progress
+) -> TrainingSet:
+    sampling = recipe.audit.sampling
+    return make_method(arm.method).synthesise(
+        MethodInput(
+            engine=engine,
+            judges=panel,
+            harmful=training.harmful,
+            benign=training.benign,
+            options=arm.options,
+            sampling=Sampling(sampling.temperature, sampling.top_p, sampling.max_tokens),
+            seed=recipe.seed,
+            progress=progress,
+        )
+    )
+
+
+def _train(
+    recipe: Recipe,
+    arm: ArmSection,
+    base: LoadedModel,
+    made: TrainingSet,
+    run: RunDirectory,
+    matched: Treated | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    from toxoid.training.sft import train_sft
+
+    config = sft_config(recipe, arm, matched)
+    checkpoints = run.path / "artifacts" / f"{arm.name}.checkpoints"
+    with run.building(arm.name) as folder:
+        result = train_sft(base, made.examples, config, output=folder, checkpoints=checkpoints, progress=progress)
+        write_jsonl_atomic(folder / DATA_FILE, _rows(made))
+    return {
+        "steps": result.steps,
+        "tokens": result.tokens,
+        "seconds": result.seconds,
+        "losses": [round(loss, 6) for loss in result.losses],
+        "counts": dict(made.counts),
+        "examples": made.by_source(),
+    }
+
+
+def sft_config(recipe: Recipe, arm: ArmSection, matched: Treated | None) -> Any:
+    """Return the training configuration of an arm: the recipe's, the arm's overrides, the matched steps."""
+    from toxoid.training.sft import SFTConfig
+
+    settings = recipe.training.model_dump() | arm.training
+    if matched is not None:
+        settings["max_steps"] = matched.steps
+    known = SFTConfig.__dataclass_fields__
+    return SFTConfig(**{key: value for key, value in settings.items() if key in known}, seed=recipe.seed)
+
+
+def matched_arm(recipe: Recipe, arm: ArmSection, treated: Mapping[str, Treated]) -> Treated | None:
+    """Return the earlier treatment whose steps an arm has to match.
+
+    Raises:
+        UsageError: That arm stands later in the recipe.
+    """
+    if arm.match_steps_of is None:
+        return None
+    if arm.match_steps_of not in treated:
+        raise UsageError(
+            f'arm "{arm.name}" matches the steps of "{arm.match_steps_of}", which comes later: list that arm first'
+        )
+    return treated[arm.match_steps_of]
+
+
+def _rows(made: TrainingSet) -> list[dict[str, Any]]:
+    """Return the training set in the ``messages`` layout; the last message is the target."""
+    return [
+        {
+            "messages": [*as_dicts(example.conversation), {"role": "assistant", "content": example.target}],
+            "source": example.source,
+            "weight": example.weight,
+        }
+        for example in made.examples
+    ]
+
+
+def _treated(path: Path, payload: Mapping[str, Any]) -> Treated:
+    return Treated(path, payload["steps"], payload["tokens"], payload["counts"], payload["examples"])
