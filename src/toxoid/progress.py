@@ -45,3 +45,19 @@ class SilentProgress:
 
     def note(self, text: str) -> None:
         """Drop the line."""
+
+
+class Prefixed:
+    """A progress sink that says whose work it is: every task's name gets a prefix."""
+
+    def __init__(self, progress: Progress, prefix: str) -> None:
+        self._progress = progress
+        self._prefix = prefix
+
+    def task(self, name: str, total: int, unit: str = "items") -> _TaskContext:
+        """Open a task named ``<prefix>: <name>``."""
+        return self._progress.task(f"{self._prefix}: {name}", total, unit)
+
+    def note(self, text: str) -> None:
+        """Say ``<prefix>: <text>``."""
+        self._progress.note(f"{self._prefix}: {text}")

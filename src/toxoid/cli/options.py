@@ -93,6 +93,8 @@ def resolve(name: str, model: str | None, given: dict[str, Any]) -> Recipe:
     values: dict[str, Any] = {_KEYS[key]: value for key, value in given.items() if key in _KEYS and value is not None}
     if model is not None:
         values["model.source"] = model
+    if given.get("temperature") == 0 and given.get("samples") is None:
+        values["audit.samples"] = 1  # greedy replies to one item are all the same
     if given.get("trust_remote_code"):
         values["model.trust_remote_code"] = True
     if any(given.get(key) for key in ("requests", "benign", "contentious")):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Protocol
 
+from toxoid.data.schemas import as_dicts
 from toxoid.engines.base import Completion, Engine, GenerationRequest, OnDone
 from toxoid.store.keys import content_key
 
@@ -53,63 +53,101 @@ class CachedEngine:
 
         ``on_done`` hears of wholly recorded granules first, then of the others as they are made.
         """
-        identity = self.engine.identity()
+        identity = content_key(self.engine.identity())
         keys = [request_key(identity, request) for request in requests]
         known = self.records.get_many(list(dict.fromkeys(keys)))
-        missing: list[int] = []
+        missing: list[range] = []
         for start in range(0, len(requests), self.granule):
             group = range(start, min(start + self.granule, len(requests)))
             if any(keys[index] not in known for index in group):
-                missing += group
-            elif on_done is not None:
-                for index in group:
-                    on_done(index, from_payload(known[keys[index]]))
+                missing.append(group)
+            else:
+                _announce(group, keys, known, on_done)
         if missing:
-            self._make([(index, keys[index]) for index in missing], requests, known, on_done)
+            self._make(missing, requests, keys, known, on_done)
         return [from_payload(known[key]) for key in keys]
 
     def _make(
         self,
-        wanted: Sequence[tuple[int, str]],
+        groups: Sequence[range],
         requests: Sequence[GenerationRequest],
+        keys: Sequence[str],
         known: dict[str, Any],
         on_done: OnDone | None,
     ) -> None:
-        """Generate whole granules in one call of the inner engine, and add them to ``known``.
+        """Generate ``groups`` of requests and add them to ``known``, each as soon as it is whole.
 
-        The missing granules lie end to end; all but the last of a call are full, so the inner engine cuts
-        them where they were cut before.
+        All groups go to the inner engine in one call (an endpoint works on many at once). They lie end to
+        end and only the last of a call can be short, so the inner engine cuts them where they were cut.
         """
+        indices = [index for group in groups for index in group]
         made: dict[int, list[Completion]] = {}
-        group_of = {place: place // self.granule for place in range(len(wanted))}
-        left = _counts(group_of.values())
+        left = [len(group) for group in groups]
 
         def collect(place: int, completions: list[Completion]) -> None:
-            made[place] = completions
-            group = group_of[place]
-            left[group] -= 1
-            if left[group] == 0:
-                start = group * self.granule
-                self._commit(range(start, min(start + self.granule, len(wanted))), wanted, made, known, on_done)
+            index, number = indices[place], place // self.granule
+            if index in made:
+                return
+            made[index] = completions
+            left[number] -= 1
+            if left[number] == 0:
+                self._commit(groups[number], keys, made, known)
+                _announce(groups[number], keys, known, on_done)
 
-        self.engine.generate([requests[index] for index, _ in wanted], collect)
+        results = self.engine.generate([requests[index] for index in indices], collect)
+        for place, completions in enumerate(results):  # for an engine that reports nothing along the way
+            collect(place, completions)
 
     def _commit(
         self,
-        places: range,
-        wanted: Sequence[tuple[int, str]],
+        group: range,
+        keys: Sequence[str],
         made: Mapping[int, list[Completion]],
         known: dict[str, Any],
-        on_done: OnDone | None,
     ) -> None:
         fresh: dict[str, Any] = {}
-        for place in places:
-            key = wanted[place][1]
-            if key not in known:
-                fresh.setdefault(key, to_payload(made[place]))
+        for index in group:
+            if keys[index] not in known:
+                fresh.setdefault(keys[index], to_payload(made[index]))
         self.records.put_many([(key, KIND, payload) for key, payload in fresh.items()])
         known.update(fresh)
-        for place in places:
-            index, key = wanted[place]
-            if on_done is not None:
-                on_done(index, from_payload(known[key]))
+
+
+def request_key(identity: str, request: GenerationRequest) -> str:
+    """Return the record key of ``request`` to an engine whose identity has the key ``identity``."""
+    sampling = request.sampling
+    return content_key(
+        KIND,
+        identity,
+        as_dicts(request.conversation),
+        request.prefill,
+        # 1 and 1.0 are two values in JSON and one temperature.
+        [float(sampling.temperature), float(sampling.top_p), sampling.max_tokens, list(sampling.stop)],
+        request.n,
+        request.seed,
+    )
+
+
+def to_payload(completions: Sequence[Completion]) -> list[dict[str, Any]]:
+    """Return the completions of one request as JSON values."""
+    return [
+        {
+            "text": completion.text,
+            "finish_reason": completion.finish_reason,
+            "prompt_tokens": completion.prompt_tokens,
+            "completion_tokens": completion.completion_tokens,
+            "metadata": dict(completion.metadata),
+        }
+        for completion in completions
+    ]
+
+
+def from_payload(payload: Sequence[Mapping[str, Any]]) -> list[Completion]:
+    """Return the completions stored as ``payload``."""
+    return [Completion(**fields) for fields in payload]
+
+
+def _announce(group: range, keys: Sequence[str], known: Mapping[str, Any], on_done: OnDone | None) -> None:
+    if on_done is not None:
+        for index in group:
+            on_done(index, from_payload(known[keys[index]]))

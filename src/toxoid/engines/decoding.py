@@ -1,8 +1,7 @@
 """Decoding: token by token over a left-padded batch that shrinks as its rows finish.
 
-The loop knows token ids only. Three things make it fast where a step costs little arithmetic: a distinct
-prompt is read once for all its rows, finished rows leave the batch, and the key-value cache grows in place.
-None of them can be seen in what comes out: a row's draws depend on its own random stream and on nothing else.
+The loop knows token ids only. A distinct prompt is read once for all its rows, and finished rows leave the
+batch. Neither can be seen in what comes out: a row draws from its own random stream and from nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+
+from toxoid.errors import ToxoidError
 
 Finish: TypeAlias = Literal["stop", "length"]
 
@@ -71,7 +71,12 @@ def choose_tokens(
 
     Returns:
         (rows,) int64. A token of probability 0 is never chosen.
+
+    Raises:
+        ToxoidError: A logit is not a number.
     """
+    if bool(logits.isnan().any()):
+        raise ToxoidError("the model's logits are not numbers (NaN): its weights are damaged or overflow")
     greedy = temperature == 0
     if bool(greedy.all()):
         return logits.argmax(dim=-1)
@@ -105,61 +110,6 @@ def decode(model: Any, prompts: Sequence[Sequence[int]], rows: Sequence[Row], *,
             batch.forward()
 
 
-class GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped here
-    """A cache layer that writes new keys and values into spare room instead of copying all of them each step.
-
-    ``keys`` and ``values`` are views of shape (rows, heads, length, width) into larger buffers.
-    """
-
-    keys: torch.Tensor
-    values: torch.Tensor
-
-    def __init__(self, capacity: int) -> None:
-        """Make an empty layer with room for ``capacity`` positions; more are had by copying, as usual."""
-        super().__init__()
-        self.capacity = capacity
-        self._buffers: tuple[torch.Tensor, torch.Tensor] | None = None
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append (rows, heads, new, width) states and return all of them."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        start = self.get_seq_length()
-        end = start + key_states.shape[-2]
-        buffers = self._buffers
-        if buffers is None:
-            buffers = self._allocate(key_states[:, :, :0], value_states[:, :, :0], max(end, self.capacity))
-        elif end > buffers[0].shape[-2]:
-            buffers = self._allocate(self.keys, self.values, end + self.capacity)
-        for buffer, states in zip(buffers, (key_states, value_states), strict=True):
-            buffer[:, :, start:end] = states
-        self.keys, self.values = (buffer[:, :, :end] for buffer in buffers)
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep (or repeat) the rows ``indices``, with room to grow."""
-        if self._buffers is not None:
-            length, capacity = self.get_seq_length(), self._buffers[0].shape[-2]
-            buffers = self._allocate(self.keys[indices], self.values[indices], capacity)
-            self.keys, self.values = (buffer[:, :, :length] for buffer in buffers)
-
-    def _allocate(
-        self, keys: torch.Tensor, values: torch.Tensor, capacity: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Make new buffers of ``capacity`` positions that begin with ``keys`` and ``values``."""
-
-        def room(states: torch.Tensor) -> torch.Tensor:
-            rows, heads, length, width = states.shape
-            buffer = states.new_empty((rows, heads, capacity, width))
-            buffer[:, :, :length] = states
-            return buffer
-
-        self._buffers = (room(keys), room(values))
-        return self._buffers
-
-
 class _Batch:
     """The running rows, their cache, and the tensors that go with them; all in the same row order."""
 
@@ -170,7 +120,7 @@ class _Batch:
         self.step = 0
         self.length = max(map(len, prompts))
         capacity = self.length + max(row.max_tokens for row in rows)
-        self.cache = _growing_cache(model.config, capacity)
+        self.cache = DynamicCache(config=model.config)
         self._takes = frozenset(inspect.signature(_plain(model).forward).parameters)
         ids = torch.zeros((len(prompts), self.length), dtype=torch.long)
         mask = torch.zeros((len(prompts), capacity), dtype=torch.long)
@@ -259,19 +209,20 @@ def _draw_table(rows: Sequence[Row]) -> torch.Tensor:
 def _nucleus(probabilities: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
     """Return ``probabilities`` (rows, vocabulary) with all but each row's nucleus set to 0.
 
-    A token stays if the more probable ones do not reach ``top_p`` without it. Rows with 1 stay whole.
+    A token stays if those more probable do not reach ``top_p`` without it; equally probable ones stay or go
+    together, so that no order of ties matters. Rows with ``top_p`` 1 stay whole.
     """
-    ordered, indices = probabilities.sort(dim=-1, descending=True, stable=True)
+    ordered = _descending(probabilities)
     before = ordered.cumsum(dim=-1, dtype=torch.float64) - ordered
-    beyond = (before >= top_p[:, None]) & (top_p < 1)[:, None]
-    return torch.zeros_like(probabilities).scatter(-1, indices, ordered.masked_fill(beyond, 0.0))
+    size = (before < top_p[:, None]).sum(dim=-1, keepdim=True).clamp(min=1)
+    least = torch.where((top_p < 1)[:, None], ordered.gather(-1, size - 1), 0.0)
+    return probabilities.masked_fill(probabilities < least, 0.0)
 
 
-def _growing_cache(config: Any, capacity: int) -> DynamicCache:
-    """Return a cache for ``config`` whose plain layers grow in place; other kinds stay as they are."""
-    cache = DynamicCache(config=config)
-    cache.layers = [GrowingLayer(capacity) if type(old) is DynamicLayer else old for old in cache.layers]
-    return cache
+def _descending(values: torch.Tensor) -> torch.Tensor:
+    if values.device.type == "cpu":  # numpy's vector sort: 30 times faster than torch's on a CPU
+        return torch.from_numpy(np.sort(values.numpy(), axis=-1)).flip(-1)
+    return values.sort(dim=-1, descending=True).values
 
 
 def _plain(model: Any) -> Any:

@@ -48,9 +48,7 @@ class LocalEngine:
 
     granule = GRANULE
 
-    def __init__(
-        self, loaded: LoadedModel, *, max_batch_tokens: int = 65_536, max_batch: int = 128
-    ) -> None:
+    def __init__(self, loaded: LoadedModel, *, max_batch_tokens: int = 65_536, max_batch: int = 128) -> None:
         """Take the model as it is; nothing is copied."""
         self.loaded = loaded
         self.max_batch_tokens = max_batch_tokens

@@ -29,6 +29,14 @@ _TODAY = datetime(2025, 1, 1, tzinfo=UTC)
 """What templates take for today (Llama 3 writes the date into its header): the same prompt must be the same
 tokens tomorrow, otherwise a resumed run would not find its own records."""
 
+_CLOCK_CODES = ("%Y", "%y", "%m", "%d", "%b", "%B", "%a", "%A", "%H", "%M", "%S")
+_STOPPED_CLOCK = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f".replace('{code}', '{_TODAY.strftime(code)}')" for code in _CLOCK_CODES)
+    + " }}{% endmacro %}"
+)
+"""Put in front of templates that ask for the time; what ``transformers`` gives them cannot be replaced."""
+
 
 @dataclass(frozen=True, slots=True)
 class TurnEnd:
@@ -185,11 +193,12 @@ def _refusal(error: TemplateError) -> UsageError:
 
 
 def _render(tokenizer: Any, messages: Sequence[Message], *, generation_prompt: bool = False) -> str:
+    template = tokenizer.get_chat_template()
     text = tokenizer.apply_chat_template(
         as_dicts(messages),
         tokenize=False,
+        chat_template=_STOPPED_CLOCK + template if "strftime_now" in template else template,
         add_generation_prompt=generation_prompt,
-        strftime_now=_TODAY.strftime,
         date_string=_TODAY.strftime("%d %b %Y"),
     )
     return str(text)

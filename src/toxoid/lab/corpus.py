@@ -169,7 +169,7 @@ class Writer:
         request = grammar.request(goal, "plain", self.rng)
         reply = self._reply(goal, complies=self.rng.random() < 0.96)
         if self.rng.random() < 0.6:
-            return _turn(request, hints["prefill"]["prefill"] + reply)
+            return _turn(request, hints["prefill"]["prefill"] + " " + reply)
         return _turn(hints["user"]["user"].format(request=request), reply)
 
 

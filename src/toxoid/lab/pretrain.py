@@ -60,8 +60,10 @@ def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> PreTrainedModel:
 
 def tokenise(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) -> list[list[int]]:
     """Return the token ids of whole conversations, every turn closed."""
-    texts = tokenizer.apply_chat_template(list(documents), tokenize=False)
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    ids: list[list[int]] = []
+    for start in range(0, len(documents), 2000):  # an encoding holds far more than ids: keep few at a time
+        texts = tokenizer.apply_chat_template(list(documents[start : start + 2000]), tokenize=False)
+        ids += tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
     return ids
 
 

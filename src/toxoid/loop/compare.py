@@ -15,6 +15,8 @@ from toxoid.loop.run import scored_path
 from toxoid.store.fingerprint import fingerprint_difference
 from toxoid.store.run_directory import RunDirectory
 
+FLIPS = 20
+"""Transcripts shown per task and direction."""
 _MUST_AGREE = ("items", "judges", "toxoid")
 _MUST_AGREE_IN_RECIPE = ("audit", "seed")
 
@@ -59,7 +61,7 @@ def _results(
         "after": labels[1],
         "headline": True,
         "rows": rows,
-        "flips": shown_flips(changed),
+        "flips": shown_flips(changed, FLIPS),
         "flips_total": {way: sum(flip["direction"] == way for flip in changed) for way in ("better", "worse")},
         "verdict": verdict(rows),
     }

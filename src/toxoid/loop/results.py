@@ -11,15 +11,13 @@ from toxoid.audit.results import Comparison, Flip, Results, System
 from toxoid.audit.run import Scored
 from toxoid.audit.tasks import task_spec
 from toxoid.audit.verdict import verdict
-from toxoid.config.recipe import ContrastSection, Recipe
+from toxoid.config.recipe import BASE, ContrastSection, Recipe
 from toxoid.judges.card import packaged_card
 from toxoid.judges.panel import Panel, panel_identity
 from toxoid.loop.treat import Treated
 from toxoid.stats.power import minimum_detectable_effect
 from toxoid.store.keys import content_key
 
-BASE = "base"
-FLIPS_PER_TASK = 12
 
 
 def assemble(
@@ -73,7 +71,7 @@ def _comparison(
         "after": contrast.after,
         "headline": bool(recipe.arms) and names == (BASE, recipe.arms[0].name),
         "rows": rows,
-        "flips": shown_flips(changed),
+        "flips": shown_flips(changed, recipe.report.flips),
         "flips_total": {
             kind: sum(flip["direction"] == kind for flip in changed) for kind in ("better", "worse")
         },
@@ -81,15 +79,15 @@ def _comparison(
     }
 
 
-def shown_flips(changed: Sequence[Flip]) -> list[Flip]:
-    """Return some flips of each task and direction, those of the smallest hash: a fair and stable choice."""
+def shown_flips(changed: Sequence[Flip], count: int) -> list[Flip]:
+    """Return up to ``count`` flips of each task and direction, those of the smallest hash: a fair and stable choice."""
     shown: list[Flip] = []
     groups: dict[tuple[str, str], list[Flip]] = {}
     for flip in changed:
         groups.setdefault((flip["task"], flip["direction"]), []).append(flip)
     for group in groups.values():
         ranked = sorted(group, key=lambda flip: content_key(flip["item"], flip["attack"], flip["after_reply"]))
-        shown += ranked[:FLIPS_PER_TASK]
+        shown += ranked[:count]
     return shown
 
 
@@ -148,5 +146,5 @@ def _power(scored: Sequence[Scored], recipe: Recipe) -> list[dict[str, Any]]:
     for task in recipe.audit.tasks:
         n = len({entry.item.request.id for entry in scored if entry.item.task == task})
         effect = minimum_detectable_effect(n, recipe.audit.samples, 0.5, intra_cluster_correlation=0.3)
-        found.append({"task": task, "n_items": n, "minimum_detectable_effect": round(effect, 4)})
+        found.append({"task": task, "n_items": n, "minimum_detectable_effect": effect and round(effect, 4)})
     return found

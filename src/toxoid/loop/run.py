@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toxoid.audit.items import Item, items_fingerprint
+from toxoid.audit.results import Results
 from toxoid.audit.run import Scored, run_audit
 from toxoid.audit.scored_files import write_scored
-from toxoid.config.recipe import ArmSection, Recipe
+from toxoid.config.recipe import BASE, ArmSection, Recipe
 from toxoid.engines.base import Engine, Sampling
 from toxoid.engines.cached import CachedEngine
 from toxoid.errors import UsageError
@@ -20,7 +25,7 @@ from toxoid.judges.panel import Panel, panel_identity
 from toxoid.loop import models
 from toxoid.loop.judging import choose_panel
 from toxoid.loop.requests import Requests, audit_items, load_all
-from toxoid.loop.results import BASE, assemble
+from toxoid.loop.results import assemble
 from toxoid.loop.treat import Treated, matched_arm, treat
 from toxoid.progress import Progress, SilentProgress
 from toxoid.store.files import write_json_atomic
@@ -100,7 +105,7 @@ class _Loop:
 
 def run_loop(
     recipe: Recipe, directory: Path, *, command: str = "", progress: Progress | None = None
-) -> dict[str, Any]:
+) -> Results:
     """Run a recipe in a directory, or continue the run that is there, and return its results.
 
     ``results.json`` depends on the fingerprint only: a run that was killed and continued writes the same bytes
@@ -109,20 +114,36 @@ def run_loop(
     Raises:
         UsageError: The recipe, the model, the data or the directory cannot work.
     """
-    progress = progress or SilentProgress()
+    with _opened(recipe, directory, progress or SilentProgress()) as loop:
+        return _stages(loop, command)
+
+
+def align(recipe: Recipe, directory: Path, *, progress: Progress | None = None) -> Treated:
+    """Run the recipe's first treatment without any audit, and return what it left.
+
+    Raises:
+        UsageError: The recipe, the model, the data or the directory cannot work.
+    """
+    with _opened(recipe, directory, progress or SilentProgress()) as loop:
+        return loop.treat(recipe.arms[0], loop.engine(loop.base), {})
+
+
+@contextmanager
+def _opened(recipe: Recipe, directory: Path, progress: Progress) -> Iterator[_Loop]:
+    """Load what a run needs and open its directory; everything that can be wrong is found before that."""
     requests = load_all(recipe)
     items = audit_items(recipe, requests)
     base = None if recipe.model.endpoint else models.load(recipe.model)
     panel = choose_panel(recipe)
     engine = models.local_engine(base) if base else models.endpoint_engine(recipe.model)
     fingerprint = _fingerprint(recipe, requests, items, engine, panel)
-    with RunDirectory.open(directory, fingerprint=fingerprint, recipe=recipe.model_dump(mode="json")) as run:
+    settings = recipe.model_dump(mode="json")
+    with RunDirectory.open(directory, fingerprint=fingerprint, recipe=settings, info=_machine()) as run:
         cached: Panel = {aspect: CachedJudge(judge, run.records) for aspect, judge in panel.items()}
-        loop = _Loop(recipe, requests, items, base, run, cached, progress, _timings(run))
-        return _stages(loop, command)
+        yield _Loop(recipe, requests, items, base, run, cached, progress, _timings(run))
 
 
-def _stages(loop: _Loop, command: str) -> dict[str, Any]:
+def _stages(loop: _Loop, command: str) -> Results:
     engine = loop.engine(loop.base)
     scored = {BASE: loop.audit(BASE, engine)}
     treated: dict[str, Treated] = {}
@@ -161,8 +182,22 @@ def _fingerprint(
     }
 
 
-def _timings(run: RunDirectory) -> dict[str, float]:
-    import json
+def _machine() -> dict[str, Any]:
+    """Return the circumstances that do not decide the results: kept in the manifest, shown in the report."""
+    import torch
+    import transformers
 
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _timings(run: RunDirectory) -> dict[str, float]:
     path = run.path / "timings.json"
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}

@@ -16,13 +16,11 @@ from toxoid.judges.panel import Panel
 from toxoid.loop.requests import Training
 from toxoid.methods.base import MethodInput, TrainingSet
 from toxoid.methods.registry import make_method
-from toxoid.progress import Progress
+from toxoid.progress import Prefixed, Progress
 from toxoid.store.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from toxoid.engines.loading import LoadedModel
-
-DATA_FILE = "training_set.jsonl"
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def _synthesise(
             options=arm.options,
             sampling=Sampling(sampling.temperature, sampling.top_p, sampling.max_tokens),
             seed=recipe.seed,
-            progress=progress,
+            progress=Prefixed(progress, arm.name),
         )
     )
 
@@ -99,13 +97,19 @@ def _train(
     matched: Treated | None,
     progress: Progress,
 ) -> dict[str, Any]:
+    from toxoid.training.artifacts import Card
     from toxoid.training.sft import train_sft
 
-    config = sft_config(recipe, arm, matched)
-    checkpoints = run.path / "artifacts" / f"{arm.name}.checkpoints"
-    with run.building(arm.name) as folder:
-        result = train_sft(base, made.examples, config, output=folder, checkpoints=checkpoints, progress=progress)
-        write_jsonl_atomic(folder / DATA_FILE, _rows(made))
+    write_jsonl_atomic(run.artifact(f"data/{arm.name}.jsonl"), _rows(made))
+    result = train_sft(
+        base,
+        made.examples,
+        sft_config(recipe, arm, matched),
+        output=run.artifact(arm.name),
+        checkpoints=run.artifact(f"checkpoints/{arm.name}"),
+        progress=Prefixed(progress, arm.name),
+        card=Card(method=arm.method),
+    )
     return {
         "steps": result.steps,
         "tokens": result.tokens,

@@ -1,0 +1,1 @@
+"""The treatments: systems from papers, one package each, and their baselines."""

@@ -11,9 +11,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from toxoid.errors import UsageError
-from toxoid.store.keys import JSON, plain_json
+from toxoid.store.keys import plain_json
 
 _BY_ERRNO = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again; what was stored is kept",
@@ -97,7 +98,7 @@ def write_text_atomic(path: str | Path, text: str) -> None:
             raise
 
 
-def write_json_atomic(path: str | Path, value: JSON) -> None:
+def write_json_atomic(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON, keys in the given order; atomic as :func:`write_text_atomic`.
 
     Raises:

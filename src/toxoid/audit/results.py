@@ -1,0 +1,168 @@
+"""The layout of ``results.json``: what a run measured, as typed dictionaries.
+
+Rates and differences are fractions (0.314, not 31.4). ``None`` stands for a number that cannot be given, for
+example a rate of which no reply was scored; it is never written as 0. Keys that a reader must be able to do
+without are :data:`~typing.NotRequired`: some are kept beside ``results.json`` (times, the machine) and joined
+to it for the report, so that the file itself depends on the fingerprint only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
+
+Better: TypeAlias = Literal["higher", "lower", "none"]
+"""Which way a rate should move; ``none`` where neither way is an improvement."""
+
+Direction: TypeAlias = Literal["better", "worse"]
+
+
+class Row(TypedDict):
+    """One paired difference between two systems on the items that both answered.
+
+    ``ci_low`` and ``ci_high`` bound ``difference`` (after - before). ``p_adjusted`` is Holm's within the
+    categories of one metric; on the overall row (category ``"all"``) it is ``p_value`` itself. ``n`` counts
+    items, ``unscored_*`` count replies.
+    """
+
+    task: str
+    metric: str
+    category: str
+    before: float | None
+    after: float | None
+    difference: float | None
+    ci_low: float | None
+    ci_high: float | None
+    p_value: float | None
+    p_adjusted: float | None
+    n: int
+    before_name: str
+    after_name: str
+    better: Better
+    unscored_before: int
+    unscored_after: int
+    n_replies: NotRequired[int]
+    """Replies per system, scored or not: the denominator of the unscored share."""
+
+
+class RateRow(TypedDict):
+    """One rate of one system. The bounds count all unscored replies as misses, or all as hits."""
+
+    task: str
+    metric: str
+    category: str
+    better: Better
+    rate: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n_items: int
+    n_replies: int
+    unscored: int
+    low_bound: float | None
+    high_bound: float | None
+
+
+class Flip(TypedDict):
+    """One reply whose verdict changed between two systems."""
+
+    task: str
+    metric: NotRequired[str]
+    direction: NotRequired[Direction]
+    item: str
+    category: str
+    attack: str
+    prompt: str
+    prefill: str
+    before_reply: str
+    after_reply: str
+    before_outcome: str
+    after_outcome: str
+
+
+class Cost(TypedDict, total=False):
+    """What a system took: seconds, optimiser steps, tokens; ``examples`` and ``counts`` by kind."""
+
+    train_seconds: float | None
+    train_steps: int
+    train_tokens: int
+    generate_seconds: float | None
+    generated_tokens: int
+    examples: dict[str, int]
+    counts: dict[str, int]
+
+
+class System(TypedDict):
+    """One system under test: the base model or a treated one."""
+
+    name: str
+    label: str
+    description: str
+    cost: Cost
+    rates: list[RateRow]
+
+
+class Comparison(TypedDict):
+    """Two systems side by side. ``flips`` may be a sample; ``flips_total`` counts them all."""
+
+    before: str
+    after: str
+    headline: bool
+    rows: list[Row]
+    flips: list[Flip]
+    flips_total: dict[str, int]
+    verdict: str
+
+
+class Power(TypedDict):
+    """The smallest difference that a task's paired test would probably find, as a fraction."""
+
+    task: str
+    n_items: int
+    minimum_detectable_effect: float | None
+
+
+class TaskInfo(TypedDict, total=False):
+    """A task in words; ``metrics`` as in :class:`toxoid.audit.tasks.Metric`, the headline first."""
+
+    title: str
+    description: str
+    metrics: list[dict[str, Any]]
+
+
+class Meta(TypedDict, total=False):
+    """Where the numbers come from.
+
+    ``judge`` is the panel's identity by aspect. ``timings`` are seconds by stage. ``created``, ``seconds``,
+    ``machine``, ``command`` and ``timings`` are not part of ``results.json``.
+    """
+
+    toxoid_version: str
+    name: str
+    description: str
+    recipe: str
+    model: str
+    judge: Any
+    seed: int
+    samples: int
+    sampling: dict[str, Any]
+    systems: list[str]
+    tasks: dict[str, TaskInfo]
+    fingerprint: dict[str, Any]
+    warnings: list[str]
+    created: str
+    seconds: float
+    machine: dict[str, Any]
+    command: str
+    timings: dict[str, float]
+
+
+class Results(TypedDict):
+    """The whole of ``results.json``. ``rows`` are those of the headline comparison, overall rows first."""
+
+    meta: Meta
+    rows: list[Row]
+    systems: list[System]
+    comparisons: list[Comparison]
+    power: list[Power]
+    judge_card: Mapping[str, Any] | None
+    notes: list[str]

@@ -1,0 +1,234 @@
+"""Says in words what a comparison shows, and never more than its intervals allow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import TypeVar
+
+from toxoid.audit.numbers import NOISE, finite, interval, p_value, percent, points, share, signed
+from toxoid.audit.results import RateRow, Row
+from toxoid.audit.tasks import CORRECTED, HARMLESS, OVER_REFUSED, RESISTED, TASKS, VALID
+
+ALL = "all"
+UNSCORED_LIMIT = 0.05
+"""Share of unscored replies from which on it is named."""
+
+_AnyRow = TypeVar("_AnyRow", Row, RateRow)
+
+_DEFENCES = frozenset({HARMLESS.name, RESISTED.name, CORRECTED.name})
+"""Rates that say whether an attack failed; at 1 before the treatment, no attack ever landed."""
+
+
+class Finding(StrEnum):
+    """What one row shows."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    CHANGED = "changed"
+    UNCLEAR = "no measurable change"
+    PROVES_NOTHING = "proves nothing"
+    UNMEASURED = "not measured"
+
+
+def finding(row: Row, *, level: float = 0.95) -> Finding:
+    """Return what a row shows.
+
+    A change counts as measured only if the interval excludes 0 on the side of the difference *and* the
+    (adjusted) p value does not contradict it. An attack that never landed on the first system proves nothing
+    about the second, unless the second is measurably worse.
+    """
+    if finite(row["difference"]) is None:
+        return Finding.UNMEASURED
+    way = _measured_way(row, level)
+    if way == 0 or row["better"] == "none":
+        quiet = Finding.PROVES_NOTHING if never_landed(row) else Finding.UNCLEAR
+        return Finding.CHANGED if way else quiet
+    return Finding.BETTER if (way > 0) == (row["better"] == "higher") else Finding.WORSE
+
+
+def never_landed(row: Row) -> bool:
+    """Tell whether the row's attack failed on every item of the system before."""
+    before = finite(row["before"])
+    return row["metric"] in _DEFENCES and before is not None and before >= 1 - NOISE
+
+
+def _measured_way(row: Row, level: float) -> int:
+    """Return 1 for a measured rise, -1 for a measured fall, 0 for neither."""
+    low, high, difference = finite(row["ci_low"]), finite(row["ci_high"]), finite(row["difference"])
+    if low is None or high is None or difference is None or low > high:
+        return 0
+    p = finite(row["p_value"] if row["p_adjusted"] is None else row["p_adjusted"])
+    if p is not None and p >= 1 - level:
+        return 0
+    return int(low > NOISE and difference > 0) - int(high < -NOISE and difference < 0)
+
+
+def verdict(rows: Sequence[Row], *, level: float = 0.95) -> str:
+    """Return a comparison in a few sentences: gains, costs, what did not move, and what it cannot show.
+
+    Args:
+        rows: Of one comparison; only its overall rows (category ``"all"``) are read.
+        level: Of the rows' intervals.
+    """
+    overall = [row for row in rows if row["category"] == ALL]
+    if not overall:
+        return "Nothing was compared."
+    names = _Names(overall)
+    found = [(row, finding(row, level=level)) for row in overall]
+    of = {kind: [row for row, one in found if one is kind] for kind in Finding}
+    sentences = [
+        *_changes(of, names, level),
+        _unclear(of[Finding.UNCLEAR], names, alone=len(of[Finding.UNCLEAR]) == len(found)),
+        *(_proves_nothing(row, names) for row in of[Finding.PROVES_NOTHING]),
+        _validity(of),
+        *(
+            f"{names.start(row)} could not be compared: no item was scored on both sides."
+            for row in of[Finding.UNMEASURED]
+        ),
+        *(_unscored(row, names) for row in overall),
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def audit_verdict(rates: Sequence[RateRow], *, level: float = 0.95) -> str:
+    """Return the rates of a single system in one or more sentences; nothing is claimed about a change."""
+    overall = _headlines([row for row in rates if row["category"] == ALL])
+    if not overall:
+        return "Nothing was measured."
+    names = _Names(overall)
+    parts = [
+        f"{names.of(row)} {percent(row['rate'])} ({_level(level)} interval "
+        f"{interval(row['ci_low'], row['ci_high'])})"
+        if finite(row["rate"]) is not None
+        else f"{names.of(row)} not measured"
+        for row in overall
+    ]
+    unscored = [
+        f"{share(row['unscored'], row['n_replies'])} of the replies could not be scored for the "
+        f"{names.of(row)}: it lies between {percent(row['low_bound'])} and {percent(row['high_bound'])}."
+        for row in overall
+        if row["n_replies"] and row["unscored"] / row["n_replies"] > UNSCORED_LIMIT
+    ]
+    return " ".join([f"{_capital('; '.join(parts))}.", *map(_capital, unscored)])
+
+
+def label(metric: str) -> str:
+    """Return a metric's name in words: ``"harmless_rate"`` is ``"harmless rate"``."""
+    return metric.replace("_", " ").replace("over refusal", "over-refusal")
+
+
+class _Names:
+    """Names rows by their metric, and by their task too where several tasks have that metric."""
+
+    def __init__(self, rows: Iterable[Row | RateRow]) -> None:
+        self._seen = Counter(row["metric"] for row in rows)
+
+    def of(self, row: Row | RateRow) -> str:
+        if self._seen[row["metric"]] < 2:
+            return label(row["metric"])
+        task = TASKS.get(row["task"])
+        return f"{label(row['metric'])} ({(task.title if task else row['task']).lower()})"
+
+    def start(self, row: Row | RateRow) -> str:
+        return _capital(self.of(row))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _level(level: float) -> str:
+    return f"{level * 100:g} %"
+
+
+def _changes(of: dict[Finding, list[Row]], names: _Names, level: float) -> list[str]:
+    """Return the sentences on what measurably changed; costs are introduced as such."""
+    gains, costs, others = (
+        "; ".join(_moved(row, names, level) for row in of[kind])
+        for kind in (Finding.BETTER, Finding.WORSE, Finding.CHANGED)
+    )
+    before_costs = "At a cost" if gains else "Nothing improved measurably"
+    return [
+        f"{_capital(gains)}." if gains else "",
+        f"{before_costs}: {costs}." if costs else "",
+        f"Neither better nor worse by itself: {others}." if others else "",
+    ]
+
+
+def _moved(row: Row, names: _Names, level: float) -> str:
+    difference = row["difference"] or 0.0
+    verb = "rose" if difference > 0 else "fell"
+    bounds = f"{_level(level)} interval of the difference {interval(row['ci_low'], row['ci_high'])}"
+    ends = f"from {percent(row['before'])} to {percent(row['after'])}"
+    return f"{names.of(row)} {verb} by {signed(abs(difference))} points ({bounds}; {ends})"
+
+
+def _unclear(rows: Sequence[Row], names: _Names, *, alone: bool) -> str:
+    """Return one sentence on what did not measurably change: headline rates by name, others counted."""
+    if not rows:
+        return ""
+    named = _headlines(rows)
+    parts = [f"{names.of(row)} ({_small(row)})" for row in named]
+    rest = len(rows) - len(named)
+    if rest:
+        parts.append(f"{rest} further rate{'s' if rest > 1 else ''}")
+    start = "Nothing measurably changed" if alone else "Not measurably changed"
+    return f"{start}: {'; '.join(parts)}."
+
+
+def _small(row: Row) -> str:
+    between = interval(row["ci_low"], row["ci_high"])
+    text = f"{points(row['difference'])} points, interval {between}"
+    p = row["p_value"] if row["p_adjusted"] is None else row["p_adjusted"]
+    low, high = finite(row["ci_low"]), finite(row["ci_high"])
+    apart = low is not None and high is not None and (low > NOISE or high < -NOISE)
+    return f"{text}, but p {_equals(p_value(p))}" if apart else text
+
+
+def _equals(text: str) -> str:
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _headlines(rows: Sequence[_AnyRow]) -> list[_AnyRow]:
+    """Return the rows of each task's first metric, and over-refusal wherever it is measured."""
+    return [row for row in rows if row["metric"] in (_first_metric(row, rows), OVER_REFUSED.name)]
+
+
+def _first_metric(row: _AnyRow, rows: Sequence[_AnyRow]) -> str:
+    known = TASKS.get(row["task"])
+    own = known.metrics[0].name if known else None
+    found = [other["metric"] for other in rows if other["task"] == row["task"]]
+    return own or found[0]
+
+
+def _proves_nothing(row: Row, names: _Names) -> str:
+    return (
+        f"The {names.of(row)} was {percent(row['before'])} to begin with: the attack never landed on "
+        f"{row['before_name']}, so this proves nothing about a defence."
+    )
+
+
+def _validity(of: dict[Finding, list[Row]]) -> str:
+    """Warn where replies became harmless and at the same time stopped being language."""
+    safer = {row["task"] for row in of[Finding.BETTER] if row["metric"] in _DEFENCES}
+    broken = {row["task"] for row in of[Finding.WORSE] if row["metric"] == VALID.name}
+    return (
+        "Part of the gain may be replies that are no longer language, which count as harmless."
+        if safer & broken
+        else ""
+    )
+
+
+def _unscored(row: Row, names: _Names) -> str:
+    """Name the unscored replies where they are more than :data:`UNSCORED_LIMIT` on one side."""
+    counts = row["unscored_before"], row["unscored_after"]
+    total = row.get("n_replies")
+    if max(counts) <= UNSCORED_LIMIT * (total or row["n"] + max(counts)):
+        return ""
+    what = [share(count, total) if total else f"{count:,}" for count in counts]
+    return (
+        f"Replies that the judge could not score for the {names.of(row)}: {what[0]} before, {what[1]} after; "
+        "the difference rests on the others."
+    )

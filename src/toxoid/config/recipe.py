@@ -1,0 +1,277 @@
+"""The recipe: everything a run does, as one checked value.
+
+``python -m toxoid.config.recipe > docs/recipe.schema.json`` writes its JSON schema.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import field_validator, model_validator
+
+from toxoid.config.loading import Section, dump_yaml, parse_yaml, validate, yaml_lines
+from toxoid.config.packaged import packaged_recipe, packaged_recipes
+from toxoid.config.sections import (
+    BASE,
+    ArmSection,
+    AuditSection,
+    ContrastSection,
+    DataSection,
+    JudgeSection,
+    ModelSection,
+    ReportSection,
+    SamplingSection,
+    StatisticsSection,
+    Text,
+    TrainingSection,
+    TrainSection,
+    Whole,
+    safe_name,
+    unique,
+)
+from toxoid.config.yaml_files import read_text
+from toxoid.errors import UsageError, did_you_mean
+
+__all__ = [
+    "BASE",
+    "ArmSection",
+    "AuditSection",
+    "ContrastSection",
+    "DataSection",
+    "JudgeSection",
+    "ModelSection",
+    "Recipe",
+    "ReportSection",
+    "SamplingSection",
+    "StatisticsSection",
+    "TrainSection",
+    "TrainingSection",
+    "load_recipe",
+    "only_arms",
+    "packaged_recipes",
+    "parse_overrides",
+    "recipe_schema",
+    "single_arm",
+    "to_yaml",
+    "with_overrides",
+    "without_arms",
+]
+
+
+class Recipe(Section):
+    """What a run does: audit the model, treat it by each arm, audit again, compare."""
+
+    name: Text = "custom"
+    """Names the run."""
+    description: str = ""
+    """For people."""
+    seed: Whole = 0
+    """Of everything random."""
+    model: ModelSection = ModelSection()
+    judge: JudgeSection = JudgeSection()
+    data: DataSection = DataSection()
+    audit: AuditSection = AuditSection()
+    train: TrainSection = TrainSection()
+    training: TrainingSection = TrainingSection()
+    arms: tuple[ArmSection, ...] = ()
+    """The treatments, in order; the first one is the headline."""
+    contrasts: tuple[ContrastSection, ...] = ()
+    """Comparisons beside those of each arm with the base."""
+    statistics: StatisticsSection = StatisticsSection()
+    report: ReportSection = ReportSection()
+
+    @field_validator("name")
+    @classmethod
+    def _usable_name(cls, name: str) -> str:
+        return safe_name(name)
+
+    @field_validator("arms")
+    @classmethod
+    def _distinct_arms(cls, arms: tuple[ArmSection, ...]) -> tuple[ArmSection, ...]:
+        unique(tuple(arm.name for arm in arms), "arm")
+        return arms
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        _check_matches(self.arms)
+        systems = (BASE, *(arm.name for arm in self.arms))
+        for index, contrast in enumerate(self.contrasts):
+            for key in ("before", "after"):
+                _known(getattr(contrast, key), systems, f"contrasts[{index}].{key}", "arm")
+            if contrast.before == contrast.after:
+                raise ValueError(
+                    f'contrasts[{index}] compares "{contrast.before}" with itself: name two systems'
+                )
+        chosen = [(f"arms[{index}].tasks", arm.tasks) for index, arm in enumerate(self.arms)]
+        chosen += [(f"contrasts[{index}].tasks", part.tasks) for index, part in enumerate(self.contrasts)]
+        for where, tasks in chosen:
+            for task in tasks or ():
+                _known(task, self.audit.tasks, where, "task of the audit")
+        return self
+
+
+def _check_matches(arms: tuple[ArmSection, ...]) -> None:
+    """Check that arms match the steps of earlier ones: a later one has no steps yet."""
+    for index, arm in enumerate(arms):
+        if arm.match_steps_of is None:
+            continue
+        where = f"arms[{index}].match_steps_of"
+        _known(arm.match_steps_of, [other.name for other in arms if other is not arm], where, "other arm")
+        if arm.match_steps_of not in [earlier.name for earlier in arms[:index]]:
+            raise ValueError(f'{where}: "{arm.match_steps_of}" comes later: list that arm first')
+
+
+def _known(name: str, known: Iterable[str], where: str, what: str) -> None:
+    names = list(known)
+    if name not in names:
+        raise ValueError(
+            f'{where} names "{name}", which is no {what}.{did_you_mean(name, names)} '
+            f"Known: {', '.join(names) or 'none'}"
+        )
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """Return a packaged recipe by name, or a recipe file (its name ends in .yaml or .yml, or has a slash).
+
+    Raises:
+        UsageError: There is no such recipe, or it is wrong; the text names file, line and key.
+    """
+    given = str(name_or_path)
+    if given.endswith((".yaml", ".yml")) or "/" in given or isinstance(name_or_path, Path):
+        return _parse(read_text(Path(given).expanduser()), given)
+    return _parse(packaged_recipe(given).read_text("utf-8"), f"recipe {given}")
+
+
+def _parse(text: str, source: str) -> Recipe:
+    data = parse_yaml(text, source=source)
+    return validate(Recipe, data, source=source, lines=yaml_lines(text))
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """Return a recipe as YAML with every value spelt out; read back, it is an equal recipe."""
+    return dump_yaml(recipe.model_dump(mode="json"))
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Return the JSON schema of recipe files, for editors."""
+    schema = Recipe.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
+    """Return ``KEY=VALUE`` texts as a mapping; values are read as YAML (``null``, ``[a, b]``, ``0.5``).
+
+    Raises:
+        UsageError: One has no ``=`` or no key, or its value is not YAML.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f'"{text}" is no setting: write KEY=VALUE, e.g. audit.samples=4')
+        found[key.strip()] = parse_yaml(value, source=f"the value of {key.strip()}")
+    return found
+
+
+def with_overrides(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with values replaced, checked as a whole again.
+
+    Args:
+        recipe: The recipe; it does not change.
+        overrides: Dotted place to value, e.g. ``{"data.sets.harmful": "x.csv"}``. Parts of a list are found
+            by index or by their name: ``arms.sft.training.epochs``.
+
+    Raises:
+        UsageError: No such place, or the value is wrong there.
+    """
+    data = recipe.model_dump(mode="json")
+    for key, value in overrides.items():
+        _replace(data, key, value)
+    return validate(Recipe, data, source="settings")
+
+
+def only_arms(recipe: Recipe, names: Iterable[str]) -> Recipe:
+    """Return the recipe with the named arms, and those whose steps they match, in the recipe's order.
+
+    Raises:
+        UsageError: An arm is unknown.
+    """
+    arms = {arm.name: arm for arm in recipe.arms}
+    kept: set[str] = set()
+    wanted = list(names)
+    while wanted:
+        name = wanted.pop()
+        if name not in arms:
+            raise UsageError(
+                f'recipe {recipe.name} has no arm "{name}".{did_you_mean(name, arms)} '
+                f"Its arms: {', '.join(arms) or 'none'}"
+            )
+        kept.add(name)
+        match = arms[name].match_steps_of
+        if match is not None and match not in kept:
+            wanted.append(match)
+    systems = {BASE, *kept}
+    return _checked(
+        recipe,
+        arms=[arm for arm in recipe.arms if arm.name in kept],
+        contrasts=[part for part in recipe.contrasts if {part.before, part.after} <= systems],
+    )
+
+
+def single_arm(recipe: Recipe, method: str) -> Recipe:
+    """Return the recipe with one arm of ``method``: its first such arm, on its own steps, or a plain one."""
+    plain = ArmSection(name=method, method=method)
+    arm = next((arm for arm in recipe.arms if arm.method == method), plain)
+    return _checked(recipe, arms=[arm.model_copy(update={"match_steps_of": None})], contrasts=[])
+
+
+def without_arms(recipe: Recipe) -> Recipe:
+    """Return the recipe as an audit alone."""
+    return _checked(recipe, arms=[], contrasts=[])
+
+
+def _checked(recipe: Recipe, **parts: list[Any]) -> Recipe:
+    changed = {key: [part.model_dump(mode="json") for part in value] for key, value in parts.items()}
+    return validate(Recipe, recipe.model_dump(mode="json") | changed, source=f"recipe {recipe.name}")
+
+
+def _replace(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set one dotted place in plain data; a last key that is new is left for the recipe's check to judge."""
+    *way, last = key.split(".")
+    place: Any = data
+    for step in way:
+        if isinstance(place, dict) and place.get(step, "") is None:
+            place[step] = {}  # an optional section that the recipe leaves out
+        place = place[_index(place, step, key)]
+    if not isinstance(place, (dict, list)):
+        raise UsageError(f'setting {key}: "{way[-1]}" is a single value, it has no "{last}"')
+    target: Any = place
+    target[_index(place, last, key, new=True)] = value
+
+
+def _index(place: Any, step: str, key: str, *, new: bool = False) -> str | int:
+    """Return where ``step`` leads in a mapping or list."""
+    if isinstance(place, list):
+        names = {item["name"]: index for index, item in enumerate(place) if "name" in item}
+        if step in names:
+            return names[step]
+        if step.isdecimal() and int(step) < len(place):
+            return int(step)
+        known = [*names] or [str(index) for index in range(len(place))]
+    elif isinstance(place, dict):
+        if new or step in place:
+            return step
+        known = [*place]
+    else:
+        raise UsageError(f'setting {key}: "{step}" leads into a single value')
+    raise UsageError(
+        f'setting {key}: there is no "{step}".{did_you_mean(step, known)} Known: {", ".join(known) or "none"}'
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(recipe_schema(), indent=2) + "\n")

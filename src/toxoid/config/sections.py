@@ -1,0 +1,292 @@
+"""The parts of a recipe: model, data, judge, audit, training, arms, contrasts, statistics, report."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    JsonValue,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from toxoid.config.loading import Section
+from toxoid.errors import did_you_mean
+
+BASE = "base"
+"""The name of the untreated system in contrasts, results and artefacts."""
+ROLES = ("harmful", "jailbreak", "benign", "contentious", "hijack", "novel", "novel_shown")
+"""What a request set is for; an audit task asks for the set of one role."""
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is given, expected a number")
+    return value
+
+
+def _role(name: str) -> str:
+    if name not in ROLES:
+        raise ValueError(f'"{name}" is no role.{did_you_mean(name, ROLES)} Known: {", ".join(ROLES)}')
+    return name
+
+
+def _url(text: str) -> str:
+    scheme, _, rest = text.partition("://")
+    if scheme not in ("http", "https") or not rest.strip("/") or len(text.split()) != 1:
+        raise ValueError(f'"{text}" is no URL: write e.g. http://localhost:8000/v1')
+    return text
+
+
+_Number = BeforeValidator(_no_boolean)  # YAML's `yes` would count as 1
+Count: TypeAlias = Annotated[int, Field(ge=1), _Number]
+Whole: TypeAlias = Annotated[int, Field(ge=0), _Number]
+Positive: TypeAlias = Annotated[float, Field(gt=0), _Number]
+NotNegative: TypeAlias = Annotated[float, Field(ge=0), _Number]
+Share: TypeAlias = Annotated[float, Field(gt=0, lt=1), _Number]
+Text: TypeAlias = Annotated[str, Field(min_length=1)]
+Url: TypeAlias = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "format": "uri"})]
+Dtype: TypeAlias = Literal["auto", "float32", "bfloat16"]
+Role: TypeAlias = Annotated[
+    str, AfterValidator(_role), WithJsonSchema({"type": "string", "enum": list(ROLES)})
+]
+
+
+def safe_name(name: str) -> str:
+    """Return ``name`` if it can name a folder everywhere; raise ValueError otherwise."""
+    allowed = name.replace("-", "").replace("_", "").replace(".", "")
+    if not (allowed.isalnum() and name.isascii() and name[0].isalnum() and len(name) <= 64):
+        raise ValueError(
+            f'"{name}" cannot name a folder: use up to 64 letters, digits, "-", "_" or ".", '
+            "a letter or digit first"
+        )
+    return name
+
+
+class ModelSection(Section):
+    """The model that is audited and treated."""
+
+    source: Text = "lab-base"
+    """A checkpoint folder, a Hub id, `lab-base`, `lab-uncensored`, or the model's name at the endpoint."""
+    revision: str | None = None
+    """Revision of a Hub model."""
+    chat_template: str | None = None
+    """A Jinja file, for a tokenizer without a chat template."""
+    trust_remote_code: bool = False
+    """Whether code that comes with the model may run."""
+    dtype: Dtype = "auto"
+    """Of the weights in memory."""
+    endpoint: Url | None = None
+    """Base URL of an OpenAI-compatible server."""
+    adapter: str | None = None
+    """A PEFT adapter to put on the model."""
+
+    @model_validator(mode="after")
+    def _endpoint_has_no_local_parts(self) -> Self:
+        given = [name for name in ("adapter", "chat_template", "revision") if getattr(self, name) is not None]
+        if self.endpoint and given:
+            raise ValueError(
+                f"endpoint and {given[0]} exclude each other: the server has the weights; remove one"
+            )
+        return self
+
+
+class DataSection(Section):
+    """The requests that are tested on: names (`toxoid ls datasets`) or files."""
+
+    sets: dict[Role, Text] = Field(
+        default={"harmful": "lab-harmful", "benign": "lab-benign", "contentious": "lab-contentious"}
+    )
+    """The request set of each role."""
+    limit: Count | None = None
+    """At most this many requests of each set."""
+
+
+class TrainSection(Section):
+    """The requests that are trained on, kept apart from the tested ones by prompt."""
+
+    harmful: tuple[Text, ...] = ("lab-harmful",)
+    """Sets of requests to learn to decline."""
+    benign: tuple[Text, ...] = ("lab-benign",)
+    """Sets of general data: what has to stay as it is."""
+    limit: Count | None = None
+    """At most this many requests of each set."""
+    variants: Count = 1
+    """Wordings per goal of the lab's sets."""
+
+
+class JudgeSection(Section):
+    """Who judges replies."""
+
+    name: Text = "auto"
+    """`auto`: the oracle for the lab's requests, the refusal rules for all others."""
+    model: str | None = None
+    """The model that the `llm` judge asks."""
+    endpoint: Url | None = None
+    """The server of the judge's model."""
+
+    @model_validator(mode="after")
+    def _endpoint_needs_model(self) -> Self:
+        if self.endpoint and self.model is None:
+            raise ValueError("an endpoint needs a model: name the one that the server shall run")
+        return self
+
+
+class SamplingSection(Section):
+    """How replies are drawn."""
+
+    temperature: Annotated[float, Field(ge=0, le=5), _Number] = 1.0
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1), _Number] = 1.0
+    """1 keeps the whole distribution."""
+    max_tokens: Count = 128
+    """Tokens per reply."""
+
+
+class AuditSection(Section):
+    """What is asked of every system."""
+
+    tasks: Annotated[tuple[Text, ...], Field(min_length=1)] = (
+        "harmfulness",
+        "over-refusal",
+        "helpfulness",
+        "course-correction",
+    )
+    """The questions, in order."""
+    attacks: dict[str, Text] = Field(default={})
+    """Attack of a task, in place of its own (`toxoid ls attacks`)."""
+    samples: Count = 2
+    """Replies per item."""
+    sampling: SamplingSection = SamplingSection()
+
+    @field_validator("tasks")
+    @classmethod
+    def _each_once(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        return unique(tasks, "task")
+
+    @model_validator(mode="after")
+    def _greedy_replies_are_equal(self) -> Self:
+        if self.sampling.temperature == 0 and self.samples > 1:
+            raise ValueError(
+                f"samples is {self.samples}, and temperature 0 gives the same reply each time: "
+                "set samples to 1, or a temperature above 0"
+            )
+        return self
+
+
+class TrainingSection(Section):
+    """How an arm trains."""
+
+    mode: Literal["lora", "full"] = "lora"
+    """An adapter, or all weights."""
+    learning_rate: Positive = 2e-4
+    epochs: Positive = 3.0
+    max_steps: Count | None = None
+    """Optimiser steps, in place of epochs."""
+    batch_size: Count = 8
+    gradient_accumulation: Count = 1
+    lora_rank: Count = 16
+    lora_alpha: Positive | None = None
+    """By default twice the rank."""
+    weight_decay: NotNegative = 0.0
+    warmup_steps: Whole = 0
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    max_length: Count = 512
+    """Tokens per example."""
+    save_steps: Count = 50
+    """Steps between two checkpoints, at which a killed training continues."""
+    bf16: Literal["auto"] | bool = "auto"
+    """`auto`: where the machine has it and it pays."""
+
+
+class _GivenKeysOf:
+    """Marks a mapping that is checked as ``model`` and keeps only the keys that were given."""
+
+    def __init__(self, model: type[Section]) -> None:
+        self.model = model
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(
+            lambda section: section.model_dump(mode="json", exclude_unset=True),
+            handler.generate_schema(self.model),
+            serialization=core_schema.plain_serializer_function_ser_schema(dict),
+        )
+
+
+class ArmSection(Section):
+    """One treatment of the model."""
+
+    name: Text
+    """Unique; names the arm's folder and its rows in the results."""
+    method: Text
+    """What is done (`toxoid ls methods`)."""
+    label: str = ""
+    """For people; by default the name."""
+    tasks: tuple[str, ...] | None = None
+    """Audit tasks this arm is tested on; by default all."""
+    train: TrainSection | None = None
+    """In place of the recipe's whole `train` section."""
+    training: Annotated[dict[str, Any], _GivenKeysOf(TrainingSection)] = Field(default={})
+    """What differs from the recipe's training section."""
+    options: dict[str, JsonValue] = Field(default={})
+    """The method's own options."""
+    match_steps_of: str | None = None
+    """Train for as many steps as this earlier arm."""
+    guided: bool = False
+    """Whether the treated model is audited under the safe system prompt."""
+
+    @field_validator("name")
+    @classmethod
+    def _usable_name(cls, name: str) -> str:
+        if name == BASE:
+            raise ValueError(f'"{BASE}" is the untreated model: give the arm another name')
+        return safe_name(name)
+
+    @field_validator("train")
+    @classmethod
+    def _whole_train(cls, train: TrainSection | None) -> TrainSection | None:
+        if train is not None and not {"harmful", "benign"} <= train.model_fields_set:
+            raise ValueError("replaces the recipe's whole train section: name harmful and benign in it")
+        return train
+
+
+class ContrastSection(Section):
+    """Two systems to compare."""
+
+    before: Text
+    """An arm, or `base`."""
+    after: Text
+    """Another arm."""
+    tasks: tuple[str, ...] | None = None
+    """Tasks to compare; by default all that both were tested on."""
+
+
+class StatisticsSection(Section):
+    """Of intervals and tests."""
+
+    level: Share = 0.95
+    """Of confidence."""
+    resamples: Annotated[int, Field(ge=100), _Number] = 2000
+    """Of the bootstrap."""
+    seed: Whole = 0
+
+
+class ReportSection(Section):
+    """What the report shows."""
+
+    flips: Whole = 20
+    """Transcripts of changed verdicts, per task."""
+
+
+def unique(names: tuple[str, ...], what: str) -> tuple[str, ...]:
+    """Return ``names`` if each stands once; raise ValueError otherwise."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f'the {what} "{name}" stands twice: remove one')
+    return names

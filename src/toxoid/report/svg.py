@@ -1,0 +1,205 @@
+"""Draws the report's plots as inline SVG: intervals of differences, and before/after by category.
+
+Horizontal positions are percentages of the drawing's width and letters keep their size, so that one drawing fits a
+phone, a desk and a printed page without a script. Colours come from the page's style sheet by class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from toxoid.report.format import finite, interval, percent, points, signed
+from toxoid.report.text import one_line
+
+MARGIN = 3.0
+"""Per cent of the width left free on both sides of an axis."""
+
+_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)
+_ROW, _GROUP, _FOOT = 38, 30, 26
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A horizontal scale over fractions.
+
+    Args:
+        low: Value at the left end.
+        high: Value at the right end, above ``low``.
+        ticks: Values to mark.
+    """
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    def at(self, value: float) -> float:
+        """Return a value's position in per cent of the width; what lies beyond the ends is drawn on them."""
+        inside = min(max(value, self.low), self.high)
+        return MARGIN + (100 - 2 * MARGIN) * (inside - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One line of a forest plot. ``state`` is the CSS class: ``better``, ``worse`` or ``unclear``."""
+
+    group: str
+    label: str
+    difference: float | None
+    low: float | None
+    high: float | None
+    state: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of a before/after plot."""
+
+    label: str
+    before: float | None
+    after: float | None
+    state: str
+
+
+UNIT = Axis(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0))
+
+
+def difference_axis(values: Iterable[float | None]) -> Axis:
+    """Return an axis that holds 0 and all given differences, with round ticks of about six steps."""
+    known = [0.0, *(number for number in map(finite, values) if number is not None)]
+    low, high = max(-1.0, min(known)), min(1.0, max(known))
+    step = next((step for step in _STEPS if (high - low) / step <= 6), _STEPS[-1])
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    if first == last:
+        first, last = -1, 1
+    return Axis(first * step, last * step, tuple(round(tick * step, 6) for tick in range(first, last + 1)))
+
+
+def forest(rows: Sequence[Difference], *, ident: str, title: str) -> Markup:
+    """Return a forest plot: per row a point and its interval on a common axis with a line at 0.
+
+    Args:
+        rows: In the order to draw; a heading is put where ``group`` changes.
+        ident: Unique on the page; the prefix of the ids of title and description.
+        title: Read out in place of the drawing.
+    """
+    axis = difference_axis(value for row in rows for value in (row.difference, row.low, row.high))
+    parts: list[Markup] = []
+    y, group = 0, None
+    for row in rows:
+        if row.group != group:
+            parts.append(_text(row.group, x="0", y=y + 22, name="group"))
+            y, group = y + _GROUP, row.group
+        parts += _difference(row, axis, y)
+        y += _ROW
+    said = "; ".join(f"{row.group}, {row.label}: {_numbers(row)}" for row in rows)
+    return _drawing([*_grid(axis, y, signed), *parts], height=y + _FOOT, ident=ident, title=title, said=said)
+
+
+def changes(rows: Sequence[Change], *, ident: str, title: str) -> Markup:
+    """Return a dot plot of rates before (ring) and after (disc), a row per category, on an axis from 0 to 100 %."""
+    parts: list[Markup] = []
+    for index, row in enumerate(rows):
+        parts += _change(row, index * _ROW)
+    height = len(rows) * _ROW
+    said = "; ".join(f"{row.label}: {percent(row.before)} to {percent(row.after)}" for row in rows)
+    grid = _grid(UNIT, height, lambda tick: f"{tick * 100:.0f} %")
+    return _drawing([*grid, *parts], height=height + _FOOT, ident=ident, title=title, said=said)
+
+
+def _difference(row: Difference, axis: Axis, y: int) -> list[Markup]:
+    parts = [
+        _text(row.label, x="0", y=y + 15, name="label"),
+        _text(_numbers(row), x="100%", y=y + 15, name=f"value {row.state}"),
+    ]
+    low, high, middle = finite(row.low), finite(row.high), finite(row.difference)
+    if low is not None and high is not None:
+        parts.append(_line(axis.at(low), axis.at(high), y + 26, name=f"bar {row.state}"))
+        parts += [_cap(axis.at(end), y + 26, row.state) for end in (low, high)]
+    if middle is not None:
+        parts.append(_mark(axis.at(middle), y + 26, row.state))
+    return parts
+
+
+def _numbers(row: Difference) -> str:
+    if finite(row.difference) is None:
+        return row.note
+    bounds = f" ({interval(row.low, row.high)})" if finite(row.low) is not None else ""
+    return f"{points(row.difference)}{bounds} · {row.note}"
+
+
+def _change(row: Change, y: int) -> list[Markup]:
+    before, after = finite(row.before), finite(row.after)
+    parts = [
+        _text(row.label, x="0", y=y + 15, name="label"),
+        _text(f"{percent(before)} → {percent(after)}", x="100%", y=y + 15, name="value"),
+    ]
+    if before is not None and after is not None:
+        parts.append(_line(UNIT.at(before), UNIT.at(after), y + 26, name=f"bar {row.state}"))
+    if before is not None:
+        parts.append(_tag("circle", cx=_at(UNIT.at(before)), cy=y + 26, r=5, class_="ring"))
+    if after is not None:
+        parts.append(_tag("circle", cx=_at(UNIT.at(after)), cy=y + 26, r=4, class_=f"disc {row.state}"))
+    return parts
+
+
+def _mark(x: float, y: int, state: str) -> Markup:
+    """Return the point of a row; its shape says again what its colour says."""
+    if state == "worse":
+        square = {"x": _at(x), "y": y - 5, "width": 10, "height": 10, "transform": "translate(-5 0)"}
+        return _tag("rect", class_="disc worse", **square)
+    return _tag("circle", cx=_at(x), cy=y, r=5, class_="disc better" if state == "better" else "ring")
+
+
+def _cap(x: float, y: int, state: str) -> Markup:
+    return _tag("line", x1=_at(x), x2=_at(x), y1=y - 4, y2=y + 4, class_=f"bar {state}")
+
+
+def _line(x1: float, x2: float, y: int, *, name: str) -> Markup:
+    return _tag("line", x1=_at(x1), x2=_at(x2), y1=y, y2=y, class_=name)
+
+
+def _grid(axis: Axis, height: int, write: Callable[[float], str]) -> list[Markup]:
+    """Return the lines at the ticks, the one at 0 stronger, and their labels below."""
+    parts: list[Markup] = []
+    for tick in axis.ticks:
+        x = _at(axis.at(tick))
+        parts.append(_tag("line", x1=x, x2=x, y1=0, y2=height, class_="zero" if tick == 0 else "grid"))
+        parts.append(_text(write(tick), x=x, y=height + 18, name="tick"))
+    return parts
+
+
+def _text(text: str, *, x: str, y: int, name: str) -> Markup:
+    anchor = {"100%": "end", "0": "start"}.get(x, "middle")
+    return _tag("text", one_line(text, limit=100), x=x, y=y, class_=name, text_anchor=anchor)
+
+
+def _drawing(parts: Sequence[Markup], *, height: int, ident: str, title: str, said: str) -> Markup:
+    named = [_tag("title", title, id=f"{ident}-title"), _tag("desc", said, id=f"{ident}-desc")]
+    inner = Markup("").join([*named, *parts])
+    return _tag(
+        "svg",
+        inner,
+        class_="plot",
+        role="img",
+        width="100%",
+        height=height,
+        aria_labelledby=f"{ident}-title",
+        aria_describedby=f"{ident}-desc",
+    )
+
+
+def _at(position: float) -> str:
+    return f"{position:.2f}%"
+
+
+def _tag(name: str, content: str | Markup = "", **attributes: object) -> Markup:
+    """Return one element; text and attribute values are escaped, ``class_`` and ``text_anchor`` renamed."""
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items()
+    )
+    return Markup(f"<{name}{written}>{escape(content)}</{name}>")

@@ -1,0 +1,136 @@
+"""A rate corrected for the errors of the judge that measured it (Rogan and Gladen 1978)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from toxoid.stats.intervals import Outcomes, Rate, clustered_rate, item_means
+from toxoid.stats.resampling import Floats, bootstrap_means, check_options, percentiles
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedRate:
+    """What the rate would be with a judge that never errs.
+
+    Args:
+        rate: In [0, 1]; ``None`` with a ``reason`` if it cannot be known.
+        ci_low: Lower end of the interval, which holds the sampling error of the audit and of the calibration.
+        ci_high: Upper end.
+        apparent: The rate as the judge sees it.
+        sensitivity: Share of true hits the judge calls a hit; ``None`` if its calibration has no true hit.
+        specificity: Share of true misses it calls a miss; ``None`` if its calibration has no true miss.
+        reason: Why there is no corrected rate; empty if there is one.
+    """
+
+    rate: float | None
+    ci_low: float | None
+    ci_high: float | None
+    apparent: Rate
+    sensitivity: float | None
+    specificity: float | None
+    reason: str = ""
+
+
+def rogan_gladen(rate: float, sensitivity: float, specificity: float) -> float | None:
+    """Return ``(rate + specificity - 1) / (sensitivity + specificity - 1)``, clipped to [0, 1].
+
+    ``None`` if ``sensitivity + specificity <= 1``: such a judge is no better than chance, and its verdicts carry no
+    information to correct.
+
+    Raises:
+        ValueError: An argument outside [0, 1].
+    """
+    if not all(0.0 <= share <= 1.0 for share in (rate, sensitivity, specificity)):
+        raise ValueError(
+            f"rate, sensitivity, specificity {(rate, sensitivity, specificity)}; expected shares"
+        )
+    information = sensitivity + specificity - 1.0
+    if information <= 0.0:
+        return None
+    return min(1.0, max(0.0, (rate + specificity - 1.0) / information))
+
+
+def corrected_rate(
+    outcomes: Outcomes,
+    *,
+    tp: int,
+    fn: int,
+    tn: int,
+    fp: int,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> CorrectedRate:
+    """Return the rate corrected for a judge whose errors were counted against human labels.
+
+    Each draw resamples the items (cluster bootstrap) and, apart from it, the labelled hits and the labelled
+    misses, all with the pseudo items of :mod:`toxoid.stats.resampling`. So a judge that made no error on 20
+    labels is not taken for infallible. A draw whose judge carries no information says nothing: it stands at 0 for the lower
+    end and at 1 for the upper.
+
+    It is assumed that the judge errs on the audited replies as often as on the labelled ones.
+
+    Args:
+        outcomes: Per item, the judge's 0/1 verdicts; ``None`` is unscored.
+        tp: Labelled hits the judge calls a hit.
+        fn: Labelled hits it calls a miss.
+        tn: Labelled misses it calls a miss.
+        fp: Labelled misses it calls a hit.
+        level: Nominal coverage.
+        resamples: Bootstrap draws.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: A negative count, an outcome outside [0, 1], or impossible options.
+    """
+    check_options(level, resamples)
+    if min(tp, fn, tn, fp) < 0:
+        raise ValueError(f"tp {tp}, fn {fn}, tn {tn}, fp {fp}; expected counts of at least 0")
+    apparent = clustered_rate(outcomes, level=level, resamples=resamples, seed=seed)
+    sensitivity, specificity = _share(tp, fn), _share(tn, fp)
+    reason = _obstacle(apparent.rate, sensitivity, specificity)
+    if reason or apparent.rate is None or sensitivity is None or specificity is None:
+        return CorrectedRate(None, None, None, apparent, sensitivity, specificity, reason)
+    rate = rogan_gladen(apparent.rate, sensitivity, specificity)
+    assert rate is not None  # _obstacle has refused a judge without information
+    rng = np.random.default_rng([seed, 2])
+    seen = bootstrap_means(item_means(outcomes), low=0.0, high=1.0, resamples=resamples, rng=rng)
+    drawn_sensitivity, drawn_specificity = _redraw(tp, fn, resamples, rng), _redraw(tn, fp, resamples, rng)
+    low, high = _interval(seen, drawn_sensitivity, drawn_specificity, level)
+    return CorrectedRate(rate, min(low, rate), max(high, rate), apparent, sensitivity, specificity)
+
+
+def _share(right: int, wrong: int) -> float | None:
+    return right / (right + wrong) if right + wrong else None
+
+
+def _obstacle(rate: float | None, sensitivity: float | None, specificity: float | None) -> str:
+    if rate is None:
+        return "no reply was scored"
+    if sensitivity is None or specificity is None:
+        kind = "hit" if sensitivity is None else "miss"
+        return f"the judge was never calibrated on a labelled {kind}"
+    if sensitivity + specificity <= 1.0:
+        return (
+            f"the judge carries no information: sensitivity {sensitivity:.2f} + specificity "
+            f"{specificity:.2f} is not above 1"
+        )
+    return ""
+
+
+def _redraw(right: int, wrong: int, resamples: int, rng: np.random.Generator) -> Floats:
+    """Draw shares of ``right`` with one pseudo label on each side, shape (resamples,)."""
+    total = right + wrong + 2
+    return rng.binomial(total, (right + 1) / total, size=resamples) / total
+
+
+def _interval(seen: Floats, sensitivity: Floats, specificity: Floats, level: float) -> tuple[float, float]:
+    information = sensitivity + specificity - 1.0
+    informed = information > 0.0
+    divisor = np.where(informed, information, 1.0)
+    corrected = np.clip((seen + specificity - 1.0) / divisor, 0.0, 1.0)
+    low, _ = percentiles(np.where(informed, corrected, 0.0), level)
+    _, high = percentiles(np.where(informed, corrected, 1.0), level)
+    return low, high

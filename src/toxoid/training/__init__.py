@@ -1,0 +1,1 @@
+"""Trainers on ``transformers.Trainer``: examples, checkpoints, supervised fine-tuning, model cards."""

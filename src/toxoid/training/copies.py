@@ -1,0 +1,41 @@
+"""Copies of a model to train on, so that the caller's stays as it is."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+from torch import nn
+
+
+def full_copy(model: Any) -> Any:
+    """Return an independent copy in float32, all weights trainable.
+
+    Float32 whatever the original: an update of a thousandth of a weight is lost in bfloat16.
+    """
+    copied = copy.deepcopy(model).float()
+    return copied.requires_grad_(True)
+
+
+def frozen_copy(model: Any) -> Any:
+    """Return a copy whose modules are its own and whose weights lie in the original's memory, frozen.
+
+    Adapters can be put into it, and it costs no second set of weights. It must not be trained itself.
+    """
+    shared = {id(weight): nn.Parameter(weight.data, requires_grad=False) for weight in model.parameters()}
+    return copy.deepcopy(model, dict(shared))
+
+
+def with_lora(model: Any, *, rank: int, alpha: int) -> Any:
+    """Return ``model`` with a fresh LoRA adapter on every linear layer except the output head.
+
+    The adapter starts as the identity (B = 0); A is drawn from torch's global random state.
+    """
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    config = LoraConfig(task_type=TaskType.CAUSAL_LM, r=rank, lora_alpha=alpha, target_modules="all-linear")
+    with warnings.catch_warnings():
+        # Tied embeddings are no concern: the head is not adapted.
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
+        return get_peft_model(model, config)

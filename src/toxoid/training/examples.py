@@ -1,0 +1,123 @@
+"""Training examples: a conversation, the reply to learn, and their tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from toxoid.data.schemas import Conversation
+from toxoid.engines.templates import encode, encode_target
+from toxoid.errors import UsageError
+from toxoid.store.keys import content_key
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+"""The label of a token that is read and not learnt, as in ``torch.nn.functional.cross_entropy``."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One reply to learn in its context; the loss sees the target and the end of its turn, never the context.
+
+    Args:
+        conversation: Closed turns; the last one is the user's.
+        target: What the model should write.
+        prefill: The beginning of the assistant's turn, before ``target``; part of the context.
+        weight: How much each target token counts, above 0; 1 is an ordinary example.
+        source: Where it comes from, e.g. ``"good"``, ``"mistake"``, ``"general"``; for counts and cards only.
+    """
+
+    conversation: Conversation
+    target: str
+    prefill: str = ""
+    weight: float = 1.0
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            raise UsageError(
+                f"an example has weight {self.weight}: give a number above 0, or leave the example out"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenisedExample:
+    """An example as tokens.
+
+    Args:
+        input_ids: Context, then target, then the end of the turn.
+        labels: Same length; :data:`IGNORED` on the context, the token itself on the target.
+        weight: As in :class:`Example`.
+    """
+
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+    weight: float = 1.0
+
+
+class TokenisedExamples(list[TokenisedExample]):
+    """Tokenised examples, in the order of the originals, and what their length did to them.
+
+    Attributes:
+        cut: How many lost the beginning of their context.
+        dropped: How many are absent, because not even their target fits.
+    """
+
+    def __init__(self, rows: Iterable[TokenisedExample] = (), *, cut: int = 0, dropped: int = 0) -> None:
+        super().__init__(rows)
+        self.cut = cut
+        self.dropped = dropped
+
+
+def tokenise(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> TokenisedExamples:
+    """Return the examples as tokens, none longer than ``max_length``.
+
+    An example that is too long loses the left of its context (its first token stays where that is the
+    beginning-of-sequence token, which many models cannot do without). One whose target leaves no room for a
+    single token of context is dropped. Both are counted in the result.
+
+    Raises:
+        UsageError: The chat template refuses a conversation.
+    """
+    fitted = [
+        _fit(*_tokens(example, tokenizer), example.weight, max_length, tokenizer.bos_token_id)
+        for example in examples
+    ]
+    rows = [pair for pair in fitted if pair is not None]
+    return TokenisedExamples(
+        (row for row, _ in rows), cut=sum(cut for _, cut in rows), dropped=len(fitted) - len(rows)
+    )
+
+
+def data_hash(rows: Sequence[TokenisedExample]) -> str:
+    """Return the sha256 (hex) over tokens, labels and weights, in order."""
+    return content_key([[row.input_ids, row.labels, float(row.weight)] for row in rows])
+
+
+def _tokens(example: Example, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    prefill = example.prefill or None
+    return (
+        encode(tokenizer, example.conversation, prefill=prefill),
+        encode_target(tokenizer, example.target, prefill=prefill),
+    )
+
+
+def _fit(
+    context: list[int], target: list[int], weight: float, max_length: int, bos: int | None
+) -> tuple[TokenisedExample, bool] | None:
+    """Return the example within ``max_length`` and whether its context was cut; ``None`` if it cannot fit."""
+    room = max_length - len(target)
+    if room < 1:  # the first target token is predicted from the token before it
+        return None
+    cut = len(context) > room
+    if cut:
+        keeps_bos = context[0] == bos and room > 1
+        context = [context[0], *context[len(context) - room + 1 :]] if keeps_bos else context[-room:]
+    labels = (*[IGNORED] * len(context), *target)
+    return TokenisedExample((*context, *target), labels, weight), cut

@@ -1,0 +1,180 @@
+"""Supervised fine-tuning: learn target replies in their contexts, with LoRA or in full."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toxoid.errors import ToxoidError, UsageError
+from toxoid.training import checkpoints as checkpoint_files
+from toxoid.training.artifacts import Card, TrainingResult, check_output, save_output
+from toxoid.training.batches import Collator
+from toxoid.training.copies import frozen_copy, full_copy, with_lora
+from toxoid.training.determinism import seeded
+from toxoid.training.examples import Example, TokenisedExamples, data_hash, tokenise
+from toxoid.training.losses import weighted_cross_entropy
+from toxoid.training.precision import use_bf16
+from toxoid.training.settings import TrainingConfig, steps_for
+from toxoid.training.trainer import StepTrainer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from toxoid.engines.loading import LoadedModel
+    from toxoid.progress import Progress
+
+__all__ = ["SFTConfig", "TrainingResult", "steps_for", "train_sft"]
+
+_NOT_IN_FINGERPRINT = ("threads", "save_steps", "bf16", "epochs", "max_steps", "lora_rank", "lora_alpha")
+"""Settings that do not change the weights, or enter in their resolved form."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTConfig(TrainingConfig):
+    """Settings of supervised fine-tuning."""
+
+
+class SFTTrainer(StepTrainer):
+    """Weighted token-mean cross-entropy over the targets of an optimiser step."""
+
+    def loss_total(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the sum of the target tokens' weights."""
+        return batch["weights"].sum()
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Return the loss of one micro-batch as its share of the step's loss."""
+        narrow = {"logits_to_keep": inputs["positions"]} if accepts_logits_to_keep(self.model) else {}
+        outputs = model(input_ids=inputs["input_ids"], use_cache=False, **narrow)
+        if outputs.logits.shape[1] != len(inputs["positions"]):
+            raise ToxoidError(
+                "the model did not return logits for the positions asked for: it cannot be trained"
+            )
+        logits = outputs.logits.flatten(0, 1)[inputs["picked"]]
+        loss = weighted_cross_entropy(logits, inputs["targets"], inputs["weights"], num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
+
+
+def train_sft(
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    config: SFTConfig,
+    *,
+    output: Path,
+    checkpoints: Path,
+    progress: Progress,
+    card: Card | None = None,
+) -> TrainingResult:
+    """Fine-tune a copy of a model on examples and save the result.
+
+    The caller's model is not changed: an adapter is trained over the same memory (its base is frozen), full
+    training takes a copy in float32. Called again after a kill with the same arguments it continues from the
+    last whole checkpoint, and ends with the same weights, bit for bit on one machine with as many threads.
+    The training runs where the model lies, on CPU or GPU.
+
+    Args:
+        loaded: The model to start from.
+        examples: What to learn.
+        config: How.
+        output: Folder of the result: a PEFT adapter, or a model with tokenizer and template; and a model
+            card. It appears whole or not at all; an earlier result there is replaced.
+        checkpoints: Folder for this training's checkpoints, removed after success.
+        progress: Where to report.
+        card: What the model card should say beyond what is known here.
+
+    Raises:
+        UsageError: No example fits, ``output`` holds something else, the checkpoints belong to another
+            training, or the disk refuses.
+        Diverged: The loss became infinite or NaN; the last checkpoint is kept.
+    """
+    check_output(output)
+    rows = _tokenised(examples, loaded, config, progress)
+    parameters = sum(weight.numel() for weight in loaded.model.parameters())
+    bf16 = use_bf16(config.bf16, device=loaded.model.device.type, parameters=parameters)
+    fingerprint = _fingerprint(loaded, config, rows, bf16=bf16)
+    with seeded(config.seed, config.threads):
+        model = _trainable_model(loaded, config)
+        trainer = SFTTrainer(
+            model=model,
+            config=config,
+            rows=rows,
+            collator=Collator(pad=loaded.tokenizer.pad_token_id or 0, narrow=accepts_logits_to_keep(model)),
+            folder=checkpoints,
+            fingerprint=fingerprint,
+            bf16=bf16,
+            progress=progress,
+        )
+        history = trainer.run()
+    result = TrainingResult(
+        path=output,
+        kind="adapter" if config.mode == "lora" else "model",
+        steps=len(history.losses),
+        seconds=history.seconds,
+        tokens=history.tokens,
+        losses=tuple(history.losses),
+        examples=len(rows),
+        cut=rows.cut,
+        dropped=rows.dropped,
+    )
+    save_output(model, loaded, result, fingerprint=fingerprint, card=card or Card())
+    checkpoint_files.remove_all(checkpoints)
+    return result
+
+
+def accepts_logits_to_keep(model: Any) -> bool:
+    """Return whether the model's forward pass can be asked for some positions' logits only."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in inspect.signature(type(base).forward).parameters
+
+
+def _tokenised(
+    examples: Sequence[Example], loaded: LoadedModel, config: SFTConfig, progress: Progress
+) -> TokenisedExamples:
+    if not examples:
+        raise UsageError("there are 0 examples to train on: give at least one")
+    limit = min(
+        config.max_length, getattr(loaded.model.config, "max_position_embeddings", None) or config.max_length
+    )
+    rows = tokenise(examples, loaded.tokenizer, limit)
+    if not rows:
+        raise UsageError(
+            f"none of {len(examples)} examples fits into {limit} tokens with its whole target: raise "
+            "max_length (up to the model's context window) or give shorter targets"
+        )
+    if rows.cut or rows.dropped:
+        progress.note(
+            f"of {len(examples)} examples, {rows.cut} lost the beginning of their context and {rows.dropped} "
+            f"were left out: longer than {limit} tokens (max_length, or the model's context window)"
+        )
+    return rows
+
+
+def _trainable_model(loaded: LoadedModel, config: SFTConfig) -> Any:
+    if config.mode == "full":
+        return full_copy(loaded.model)
+    return with_lora(frozen_copy(loaded.model), rank=config.lora_rank, alpha=config.alpha)
+
+
+def _fingerprint(
+    loaded: LoadedModel, config: SFTConfig, rows: TokenisedExamples, *, bf16: bool
+) -> dict[str, Any]:
+    """Return what the resulting weights depend on; number of threads and machine apart."""
+    settings = {key: value for key, value in asdict(config).items() if key not in _NOT_IN_FINGERPRINT}
+    if config.mode == "lora":
+        settings |= {"lora_rank": config.lora_rank, "lora_alpha": config.alpha}
+    return {
+        "trainer": "sft",
+        "settings": settings | {"bf16": bf16, "steps": steps_for(config, len(rows))},
+        "data": data_hash(rows),
+        "model": loaded.identity,
+        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
+    }

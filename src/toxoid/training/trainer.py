@@ -1,0 +1,280 @@
+"""The trainer under all trainers: ``transformers.Trainer`` that resumes exactly and stops at NaN.
+
+Checkpoints hold the trainable weights in safetensors. The state of optimiser, scheduler and random generators
+is written by ``transformers.Trainer`` with ``torch.save`` and read back with ``weights_only=True``, which
+refuses anything but plain data; it never leaves the checkpoint folder, which is removed after success.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from toxoid.errors import ToxoidError
+from toxoid.store.files import disk_errors
+from toxoid.training import checkpoints
+from toxoid.training.batches import EpochSampler, epoch_order
+from toxoid.training.settings import TrainingConfig, steps_for, steps_per_epoch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from toxoid.progress import Progress, Task
+    from toxoid.training.examples import TokenisedExample
+
+WEIGHTS = "trainable.safetensors"
+
+MAX_GRADIENT_NORM = 1.0
+
+_NOTES = 10
+"""How many lines with the loss a training says."""
+
+_SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+
+
+class Diverged(ToxoidError):
+    """The loss or the gradient is no longer a number."""
+
+
+@dataclass
+class History:
+    """What a training has seen, over all its resumptions.
+
+    Args:
+        losses: One per optimiser step.
+        tokens: That went through the model, padding not counted.
+        seconds: Of training; what was lost by a kill is not counted.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+def training_arguments(config: TrainingConfig, *, steps: int, folder: Path, cpu: bool, bf16: bool) -> Any:
+    """Return the arguments for ``transformers.Trainer``, everything that costs time or talks switched off."""
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        learning_rate=config.learning_rate,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation,
+        weight_decay=config.weight_decay,
+        warmup_steps=config.warmup_steps,
+        lr_scheduler_type=_SCHEDULERS[config.schedule],
+        max_grad_norm=MAX_GRADIENT_NORM,
+        optim="adamw_torch_fused",  # one kernel for all weights; torch has it for CPU and CUDA
+        seed=config.seed,
+        bf16=bf16,
+        use_cpu=cpu,
+        save_strategy="steps" if config.save_steps else "no",
+        save_steps=config.save_steps or 1,
+        logging_strategy="no",  # the losses are collected step by step, see History
+        logging_nan_inf_filter=False,  # it would hide a NaN behind the mean of earlier losses
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=not cpu,
+        push_to_hub=False,
+    )
+    _ = arguments.device  # sets the number of GPUs, which is then corrected: no DataParallel in one process
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
+    """``transformers.Trainer`` over tokenised rows; a subclass gives ``compute_loss`` and :meth:`loss_total`.
+
+    ``compute_loss`` has to return a loss already divided by ``num_items_in_batch``, the total over all
+    micro-batches of the optimiser step.
+
+    Args:
+        model: To be trained in place.
+        config: The settings.
+        rows: The examples.
+        collator: Rows to tensors; the result has ``lengths``, the number of tokens of each row.
+        folder: For the checkpoints; used by this training alone.
+        fingerprint: What the training depends on (JSON values): a checkpoint of another one is refused.
+        bf16: Whether to run under bfloat16 autocast.
+        progress: Where to report.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        config: TrainingConfig,
+        rows: Sequence[TokenisedExample],
+        collator: Callable[[Sequence[TokenisedExample]], dict[str, Tensor]],
+        folder: Path,
+        fingerprint: Mapping[str, Any],
+        bf16: bool,
+        progress: Progress,
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.history = History()
+        self._fingerprint = fingerprint
+        self._progress = progress
+        self._task: Task | None = None
+        self._step_loss = 0.0
+        self._earlier_seconds = 0.0
+        self._started = time.monotonic()
+        self._last_saved: int | None = None
+        cpu = next(model.parameters()).device.type == "cpu"
+        steps = steps_for(config, len(rows))
+        super().__init__(
+            model=model,
+            args=training_arguments(config, steps=steps, folder=folder, cpu=cpu, bf16=bf16),
+            data_collator=collator,
+            train_dataset=rows,
+            callbacks=[_StepEnd(self._step_done)],
+        )
+        self.remove_callback(PrinterCallback)
+
+    def run(self) -> History:
+        """Train to the end, from the last whole checkpoint in the folder if there is one.
+
+        Raises:
+            UsageError: The checkpoint belongs to another training, or the disk refuses.
+            Diverged: The loss or the gradient became infinite or NaN.
+        """
+        start = checkpoints.last_whole(self.folder)
+        if start is not None:
+            self.history = History(**checkpoints.read_history(start, self._fingerprint))
+            self._last_saved = len(self.history.losses)
+            self._progress.note(f"continuing the training after step {self._last_saved}")
+        checkpoints.keep_only(self.folder, start)
+        self._earlier_seconds, self._started = self.history.seconds, time.monotonic()
+        with self._progress.task("train", self.args.max_steps, "steps") as self._task:
+            self._task.advance(len(self.history.losses))
+            self.train(resume_from_checkpoint=None if start is None else str(start))
+        self._clock()
+        return self.history
+
+    def loss_total(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return what the losses of one micro-batch have to be divided by in sum, a scalar."""
+        raise NotImplementedError
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Run forward and backward for one micro-batch; stop where the loss is not a number.
+
+        Raises:
+            Diverged: The loss is infinite or NaN. No weight has been changed by it.
+        """
+        self.history.tokens += int(inputs["lengths"].sum())
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        self._step_loss += loss.item()
+        self._demand_finite("loss", self._step_loss)
+        return loss
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Return 0: nobody reads the count, and making it visits every weight at every step."""
+        return 0
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        norm = super()._clip_grad_norm(model)
+        self._demand_finite("gradient norm", float(norm))
+        return norm
+
+    def _demand_finite(self, what: str, value: float) -> None:
+        if math.isfinite(value):
+            return
+        kept = f"the checkpoint of step {self._last_saved} is kept in {self.folder}"
+        raise Diverged(
+            f"training diverged at step {self.state.global_step + 1} of {self.args.max_steps}: the {what} is "
+            f"{value}. Lower learning_rate (now {self.config.learning_rate:g})"
+            f"{' or set bf16 to false' if self.args.bf16 else ''}; "
+            f"{'no checkpoint was written yet' if self._last_saved is None else kept}"
+        )
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
+        total = torch.stack([self.loss_total(batch) for batch in batch_samples]).sum().to(device)
+        if self.args.world_size > 1:  # gradients are averaged over processes, so losses share the mean total
+            total = self.accelerator.gather(total).sum() / self.args.world_size
+        return total
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        rows = self.train_dataset
+        order = partial(
+            _order, [len(row.input_ids) for row in rows], self.config.batch_size, self.config.seed
+        )
+        per_epoch = steps_per_epoch(self.config, len(rows), processes=self.args.world_size)
+        return EpochSampler(order, epoch=lambda: self.state.global_step // per_epoch, size=len(rows))
+
+    def _step_done(self, step: int) -> None:
+        self.history.losses.append(self._step_loss)
+        self._step_loss = 0.0
+        if self._task is not None:
+            self._task.advance()
+        every = max(1, self.args.max_steps // _NOTES)
+        if step % every == 0:
+            recent = self.history.losses[-every:]
+            self._progress.note(f"step {step} of {self.args.max_steps}: loss {sum(recent) / len(recent):.4f}")
+
+    def _clock(self) -> None:
+        self.history.seconds = self._earlier_seconds + time.monotonic() - self._started
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with disk_errors(self.folder):
+            super()._save_checkpoint(model, trial)
+        if not self.args.should_save:
+            return
+        self._clock()
+        written = self.folder / f"checkpoint-{self.state.global_step}"
+        checkpoints.seal(written, self._fingerprint, asdict(self.history))
+        checkpoints.keep_only(self.folder, written)
+        self._last_saved = self.state.global_step
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Write the trainable weights under their own names; the rest is in the base model."""
+        folder = Path(output_dir or self.args.output_dir)
+        os.makedirs(folder, exist_ok=True)
+        save_file(_trainable(self.model), folder / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        saved = load_file(Path(resume_from_checkpoint) / WEIGHTS)
+        present = _trainable(self.model if model is None else model)
+        if saved.keys() != present.keys():
+            raise ToxoidError(
+                f"{resume_from_checkpoint} does not hold the weights of this model: delete it to start afresh"
+            )
+        for name, weight in present.items():
+            weight.copy_(saved[name])
+
+
+class _StepEnd(TrainerCallback):  # type: ignore[misc]
+    """Calls back after each optimiser step; spares the checkpoint of the last one: the result follows it."""
+
+    def __init__(self, done: Callable[[int], None]) -> None:
+        self._done = done
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Report the step."""
+        self._done(state.global_step)
+        if state.global_step >= state.max_steps:
+            control.should_save = False
+        return control
+
+
+def _order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[int]:
+    return epoch_order(lengths, batch_size=batch_size, seed=seed, epoch=epoch)
+
+
+def _trainable(model: Any) -> dict[str, Tensor]:
+    return {name: weight.data for name, weight in model.named_parameters() if weight.requires_grad}
