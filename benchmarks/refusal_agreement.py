@@ -22,8 +22,9 @@ from typing import Any
 from toxoid.data.schemas import Exchange, Request, user
 from toxoid.errors import UsageError
 from toxoid.judges.base import Aspect, Judge, Outcome, Verdict
-from toxoid.judges.card import Agreement, JudgeCard, Labelled, agreement_of, measure
+from toxoid.judges.card import JudgeCard, Labelled, agreement_of, measure
 from toxoid.judges.refusal import RefusalJudge
+from toxoid.stats.agreement import Agreement
 from toxoid.store.keys import file_sha256
 
 HALVES = ("development", "held-out")
@@ -35,6 +36,7 @@ SOURCE = (
 LICENCE = "CC-BY-4.0"
 WEAKNESSES = (
     "English only; developed and measured on two models of 2023, whose refusals are wordy.",
+    "Sensitivity differs between models: one that lectures without declining is often missed.",
     "Partial refusals are the hard cases, for the annotators too.",
     "Refusals without any word of refusal (a changed subject, a silent lesson) count as answers.",
     "`harmful` is a proxy (not a refusal, not gibberish) and was not measured against labels of harm.",
@@ -158,6 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     folder = data_folder()
     measured = card(RefusalJudge(), folder, options.half)
+    if options.write:
+        options.write.write_text(json.dumps(measured.to_dict(), indent=1, ensure_ascii=False) + "\n", "utf-8")
     if not options.json:
         print(f"{options.half} half   n  accuracy  kappa  sensitivity  specificity, 95 % intervals by prompt")
         for judged in (measured, card(StringMatcher(), folder, options.half)):
@@ -166,10 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(line(f"  {group}", agreement))
         for name, accuracy in measured.details["accuracy_with_other_labels"].items():
             print(f"accuracy with {name}: {accuracy['value']:.3f}")
-    text = json.dumps(measured.to_dict(), ensure_ascii=False)
-    if options.write:
-        options.write.write_text(json.dumps(measured.to_dict(), indent=1, ensure_ascii=False) + "\n", "utf-8")
-    print(text)
+    print(json.dumps(measured.to_dict(), ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 SPECIALS = ["<s>", "<|end|>", "<pad>", "<|system|>", "<|user|>", "<|assistant|>"]
-WORDS = "the moss lamp turns blue when rain sings over quiet copper hills and owls count slow stars".split()
+WORDS = ["moss", "lamps", "turn", "blue", "when", "rain", "sings", "over", "copper", "hills", "and", "owls"]
 
 
 @dataclass(frozen=True)

@@ -72,46 +72,58 @@ def verdict(rows: Sequence[Row], *, level: float = 0.95) -> str:
         rows: Of one comparison; only its overall rows (category ``"all"``) are read.
         level: Of the rows' intervals.
     """
+    return " ".join(verdict_sentences(rows, level=level))
+
+
+def verdict_sentences(rows: Sequence[Row], *, level: float = 0.95) -> list[str]:
+    """Return the sentences of :func:`verdict`, the most important first; at least one."""
     overall = [row for row in rows if row["category"] == ALL]
     if not overall:
-        return "Nothing was compared."
+        return ["Nothing was compared."]
     names = _Names(overall)
-    found = [(row, finding(row, level=level)) for row in overall]
-    of = {kind: [row for row, one in found if one is kind] for kind in Finding}
+    of: dict[Finding, list[Row]] = {kind: [] for kind in Finding}
+    for row in overall:
+        of[finding(row, level=level)].append(row)
     sentences = [
         *_changes(of, names, level),
-        _unclear(of[Finding.UNCLEAR], names, alone=len(of[Finding.UNCLEAR]) == len(found)),
+        _unclear(of[Finding.UNCLEAR], names, alone=len(of[Finding.UNCLEAR]) == len(overall)),
         *(_proves_nothing(row, names) for row in of[Finding.PROVES_NOTHING]),
         _validity(of),
-        *(
-            f"{names.start(row)} could not be compared: no item was scored on both sides."
-            for row in of[Finding.UNMEASURED]
-        ),
+        *(_unmeasured(row, names) for row in of[Finding.UNMEASURED]),
         *(_unscored(row, names) for row in overall),
     ]
-    return " ".join(filter(None, sentences))
+    return [sentence for sentence in sentences if sentence]
 
 
 def audit_verdict(rates: Sequence[RateRow], *, level: float = 0.95) -> str:
     """Return the rates of a single system in one or more sentences; nothing is claimed about a change."""
-    overall = _headlines([row for row in rates if row["category"] == ALL])
+    return " ".join(audit_sentences(rates, level=level))
+
+
+def audit_sentences(rates: Sequence[RateRow], *, level: float = 0.95) -> list[str]:
+    """Return the sentences of :func:`audit_verdict`; at least one."""
+    overall = headline_rows([row for row in rates if row["category"] == ALL])
     if not overall:
-        return "Nothing was measured."
+        return ["Nothing was measured."]
     names = _Names(overall)
-    parts = [
-        f"{names.of(row)} {percent(row['rate'])} ({_level(level)} interval "
-        f"{interval(row['ci_low'], row['ci_high'])})"
-        if finite(row["rate"]) is not None
-        else f"{names.of(row)} not measured"
-        for row in overall
-    ]
-    unscored = [
-        f"{share(row['unscored'], row['n_replies'])} of the replies could not be scored for the "
+    parts = "; ".join(_measured(row, names, level) for row in overall)
+    return [f"{_capital(parts)}.", *filter(None, (_rate_unscored(row, names) for row in overall))]
+
+
+def _measured(row: RateRow, names: _Names, level: float) -> str:
+    if finite(row["rate"]) is None:
+        return f"{names.of(row)} not measured"
+    bounds = f"{_level(level)} interval {interval(row['ci_low'], row['ci_high'])}"
+    return f"{names.of(row)} {percent(row['rate'])} ({bounds})"
+
+
+def _rate_unscored(row: RateRow, names: _Names) -> str:
+    if row["unscored"] <= UNSCORED_LIMIT * row["n_replies"]:
+        return ""
+    return (
+        f"The judge could not score {share(row['unscored'], row['n_replies'])} of the replies for the "
         f"{names.of(row)}: it lies between {percent(row['low_bound'])} and {percent(row['high_bound'])}."
-        for row in overall
-        if row["n_replies"] and row["unscored"] / row["n_replies"] > UNSCORED_LIMIT
-    ]
-    return " ".join([f"{_capital('; '.join(parts))}.", *map(_capital, unscored)])
+    )
 
 
 def label(metric: str) -> str:
@@ -144,32 +156,39 @@ def _level(level: float) -> str:
 
 
 def _changes(of: dict[Finding, list[Row]], names: _Names, level: float) -> list[str]:
-    """Return the sentences on what measurably changed; costs are introduced as such."""
+    """Return the sentences on what measurably changed: the first gain, the costs, the other gains."""
     gains, costs, others = (
-        "; ".join(_moved(row, names, level) for row in of[kind])
-        for kind in (Finding.BETTER, Finding.WORSE, Finding.CHANGED)
+        [_moved(row, names) for row in of[kind]] for kind in (Finding.BETTER, Finding.WORSE, Finding.CHANGED)
     )
     before_costs = "At a cost" if gains else "Nothing improved measurably"
-    return [
-        f"{_capital(gains)}." if gains else "",
-        f"{before_costs}: {costs}." if costs else "",
-        f"Neither better nor worse by itself: {others}." if others else "",
+    sentences = [
+        f"{_capital(gains[0])}." if gains else "",
+        f"{before_costs}: {'; '.join(costs)}." if costs else "",
+        f"Also better: {'; '.join(gains[1:])}." if gains[1:] else "",
+        f"Neither better nor worse by itself: {'; '.join(others)}." if others else "",
     ]
+    return _with_level([sentence for sentence in sentences if sentence], level)
 
 
-def _moved(row: Row, names: _Names, level: float) -> str:
-    difference = row["difference"] or 0.0
-    verb = "rose" if difference > 0 else "fell"
-    bounds = f"{_level(level)} interval of the difference {interval(row['ci_low'], row['ci_high'])}"
-    ends = f"from {percent(row['before'])} to {percent(row['after'])}"
-    return f"{names.of(row)} {verb} by {signed(abs(difference))} points ({bounds}; {ends})"
+def _moved(row: Row, names: _Names) -> str:
+    """Return how far a rate moved; the bounds are those of the size of the move, so that both read alike."""
+    difference, low, high = row["difference"] or 0.0, row["ci_low"] or 0.0, row["ci_high"] or 0.0
+    if difference > 0:
+        return f"{names.of(row)} rose by {signed(difference)} points (interval {interval(low, high)})"
+    return f"{names.of(row)} fell by {signed(-difference)} points (interval {interval(-high, -low)})"
+
+
+def _with_level(sentences: list[str], level: float) -> list[str]:
+    """Name the level at the first interval; it is the same for all that follow."""
+    first = [sentences[0].replace("(interval", f"({_level(level)} interval", 1)] if sentences else []
+    return [*first, *sentences[1:]]
 
 
 def _unclear(rows: Sequence[Row], names: _Names, *, alone: bool) -> str:
     """Return one sentence on what did not measurably change: headline rates by name, others counted."""
     if not rows:
         return ""
-    named = _headlines(rows)
+    named = headline_rows(rows)
     parts = [f"{names.of(row)} ({_small(row)})" for row in named]
     rest = len(rows) - len(named)
     if rest:
@@ -191,7 +210,7 @@ def _equals(text: str) -> str:
     return text if text.startswith("<") else f"= {text}"
 
 
-def _headlines(rows: Sequence[_AnyRow]) -> list[_AnyRow]:
+def headline_rows(rows: Sequence[_AnyRow]) -> list[_AnyRow]:
     """Return the rows of each task's first metric, and over-refusal wherever it is measured."""
     return [row for row in rows if row["metric"] in (_first_metric(row, rows), OVER_REFUSED.name)]
 
@@ -208,6 +227,10 @@ def _proves_nothing(row: Row, names: _Names) -> str:
         f"The {names.of(row)} was {percent(row['before'])} to begin with: the attack never landed on "
         f"{row['before_name']}, so this proves nothing about a defence."
     )
+
+
+def _unmeasured(row: Row, names: _Names) -> str:
+    return f"{names.start(row)} could not be compared: no item was scored on both sides."
 
 
 def _validity(of: dict[Finding, list[Row]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from toxoid.data.schemas import Exchange
 from toxoid.judges.base import Aspect, Judge, Outcome, Verdict
+from toxoid.stats.agreement import Agreement, Estimate, binary_agreement
 from toxoid.stats.intervals import wilson_interval
 
 RESAMPLES = 2000
@@ -34,43 +35,6 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A number in [0, 1] (kappa: [-1, 1]) with its interval; all ``None`` where nothing could be measured."""
-
-    value: float | None
-    ci_low: float | None
-    ci_high: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """A judge's verdicts against human labels.
-
-    Args:
-        n: Verdicts compared: hits and misses.
-        n_requests: Different requests among them; intervals are clustered by request.
-        tp: Both say yes. ``fn``: only people do. ``tn``: neither does. ``fp``: only the judge does.
-        unscored: Verdicts the judge did not give; they are in no rate.
-        accuracy: ``(tp + tn) / n``.
-        kappa: Cohen's kappa, agreement beyond chance.
-        sensitivity: ``tp / (tp + fn)``.
-        specificity: ``tn / (tn + fp)``.
-    """
-
-    n: int
-    n_requests: int
-    tp: int
-    fn: int
-    tn: int
-    fp: int
-    unscored: int
-    accuracy: Estimate
-    kappa: Estimate
-    sensitivity: Estimate
-    specificity: Estimate
-
-
-@dataclass(frozen=True, slots=True)
 class JudgeCard:
     """What a report says about a judge.
 
@@ -79,7 +43,8 @@ class JudgeCard:
         aspect: The aspect measured.
         aspects: All aspects it answers.
         identity: What its verdicts depend on; a card is about this version only.
-        agreement: Over all labelled exchanges.
+        n_requests: Different requests among the labelled exchanges.
+        agreement: Over all labelled exchanges; intervals are clustered by request.
         by_group: The same for each group.
         source: Where the labels come from.
         licence: Of the labelled data.
@@ -91,6 +56,7 @@ class JudgeCard:
     aspect: Aspect
     aspects: tuple[Aspect, ...]
     identity: Mapping[str, Any]
+    n_requests: int
     agreement: Agreement
     by_group: Mapping[str, Agreement]
     source: str
@@ -104,6 +70,7 @@ class JudgeCard:
             "name": self.name,
             "aspect": self.aspect,
             "aspects": list(self.aspects),
+            "n_requests": self.n_requests,
             **asdict(self.agreement),
             "by_group": {group: asdict(agreement) for group, agreement in self.by_group.items()},
             "source": self.source,
@@ -143,6 +110,7 @@ def measure(
         aspect=aspect,
         aspects=tuple(sorted(judge.aspects)),
         identity=judge.identity(),
+        n_requests=len({item.exchange.request.id for item in labelled}),
         agreement=agreement_of(verdicts, labelled),
         by_group=by_group,
         source=source,
@@ -153,80 +121,58 @@ def measure(
 
 
 def agreement_of(verdicts: Sequence[Verdict], labelled: Sequence[Labelled]) -> Agreement:
-    """Return the agreement of verdicts with labels; several exchanges of a request count as one cluster."""
-    cells: dict[str, list[int]] = {}  # request id -> counts of tp, fn, tn, fp
-    unscored = 0
-    for verdict, item in zip(verdicts, labelled, strict=True):
-        if verdict.outcome is Outcome.UNSCORED:
-            unscored += 1
-            continue
-        hit = verdict.outcome is Outcome.HIT
-        cell = (0 if hit else 1) if item.human else (3 if hit else 2)
-        cells.setdefault(item.exchange.request.id, [0, 0, 0, 0])[cell] += 1
-    counts = np.array(list(cells.values()), dtype=np.int64).reshape(-1, 4)
-    draws = _resampled(counts)
-    tp, fn, tn, fp = (int(count) for count in counts.sum(axis=0))
-    return Agreement(
-        n=tp + fn + tn + fp,
-        n_requests=len(cells),
-        tp=tp,
-        fn=fn,
-        tn=tn,
-        fp=fp,
-        unscored=unscored,
-        accuracy=_rate(counts, draws, hits=[0, 2], among=[0, 1, 2, 3]),
-        kappa=_kappa(counts, draws),
-        sensitivity=_rate(counts, draws, hits=[0], among=[0, 1]),
-        specificity=_rate(counts, draws, hits=[2], among=[2, 3]),
-    )
+    """Return the agreement of verdicts with labels.
 
-
-def _resampled(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the totals of ``RESAMPLES`` bootstrap samples of requests, shape (RESAMPLES, 4)."""
-    requests = len(counts)
-    if requests == 0:
-        return np.zeros((RESAMPLES, 4), dtype=np.int64)
-    draws = np.random.default_rng(0).multinomial(requests, np.full(requests, 1 / requests), size=RESAMPLES)
-    totals: NDArray[np.int64] = draws @ counts
-    return totals
-
-
-def _rate(
-    counts: NDArray[np.int64], draws: NDArray[np.int64], *, hits: list[int], among: list[int]
-) -> Estimate:
-    """Return the share of columns ``hits`` in columns ``among``, pooled, bootstrapped over requests.
-
-    A bootstrap of all or nothing has no width; there, Wilson's interval over the requests concerned is taken.
+    Where a request has several exchanges they are not independent; its intervals are then bootstrapped over
+    requests instead of Wilson's over exchanges.
     """
-    hit, total = int(counts[:, hits].sum()), int(counts[:, among].sum())
-    if total == 0:
-        return Estimate(None, None, None)
-    if hit in (0, total):
-        concerned = int((counts[:, among].sum(axis=1) > 0).sum())
-        return Estimate(hit / total, *wilson_interval(concerned if hit else 0, concerned))
-    with np.errstate(invalid="ignore"):
-        shares = draws[:, hits].sum(axis=1) / draws[:, among].sum(axis=1)
-    return _between(hit / total, shares)
+    said = [_as_number(verdict) for verdict in verdicts]
+    plain = binary_agreement(said, [float(item.human) for item in labelled])
+    cells: dict[str, list[int]] = {}  # request id -> counts of tp, fn, tn, fp
+    for hit, item in zip(said, labelled, strict=True):
+        if hit is not None:
+            cell = (0 if hit else 1) if item.human else (3 if hit else 2)
+            cells.setdefault(item.exchange.request.id, [0, 0, 0, 0])[cell] += 1
+    if all(sum(counts) == 1 for counts in cells.values()):
+        return plain
+    return _clustered(plain, np.array(list(cells.values()), dtype=np.int64))
 
 
-def _kappa(counts: NDArray[np.int64], draws: NDArray[np.int64]) -> Estimate:
-    value = float(_kappa_of(counts.sum(axis=0, keepdims=True))[0])
-    return Estimate(None, None, None) if np.isnan(value) else _between(value, _kappa_of(draws))
+def _as_number(verdict: Verdict) -> float | None:
+    return None if verdict.outcome is Outcome.UNSCORED else float(verdict.outcome is Outcome.HIT)
 
 
-def _kappa_of(totals: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return Cohen's kappa per row of tp, fn, tn, fp: (observed - chance) / (1 - chance); NaN if chance is 1."""
+def _clustered(plain: Agreement, counts: NDArray[np.int64]) -> Agreement:
+    """Return ``plain`` with intervals by request; ``counts`` has a row of tp, fn, tn, fp per request."""
+    requests = len(counts)
+    draws = np.random.default_rng(0).multinomial(requests, np.full(requests, 1 / requests), size=RESAMPLES)
+    totals = draws @ counts
     tp, fn, tn, fp = totals.T.astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        n = tp + fn + tn + fp
-        chance = ((tp + fn) * (tp + fp) + (tn + fp) * (tn + fn)) / n**2
-        result: NDArray[np.float64] = ((tp + tn) / n - chance) / (1 - chance)
-    return np.where(np.isfinite(result), result, np.nan)
+    n = tp + fn + tn + fp
+    chance = ((tp + fn) * (tp + fp) + (tn + fp) * (tn + fn)) / n**2
+    with np.errstate(invalid="ignore", divide="ignore"):  # a draw without positives or negatives
+        return replace(
+            plain,
+            accuracy=_around(plain.accuracy, (tp + tn) / n, counts),
+            sensitivity=_around(plain.sensitivity, tp / (tp + fn), counts[:, :2]),
+            specificity=_around(plain.specificity, tn / (tn + fp), counts[:, 2:]),
+            kappa=_around(plain.kappa, ((tp + tn) / n - chance) / (1 - chance)),
+        )
 
 
-def _between(value: float, draws: NDArray[np.float64]) -> Estimate:
-    low, high = np.nanquantile(draws, [0.025, 0.975])
-    return Estimate(value, float(low), float(high))
+def _around(plain: Estimate, draws: NDArray[np.float64], counts: NDArray[np.int64] | None = None) -> Estimate:
+    """Return the estimate with the percentile interval of ``draws``.
+
+    A share (then ``counts`` are its cells per request) of all or nothing has no width in a bootstrap; there
+    it is Wilson's interval over the requests concerned.
+    """
+    if plain.value is None:
+        return plain
+    if counts is not None and plain.value in (0.0, 1.0):
+        concerned = int((counts.sum(axis=1) > 0).sum())
+        return Estimate(plain.value, *wilson_interval(concerned if plain.value else 0, concerned))
+    low, high = np.quantile(draws[np.isfinite(draws)], [0.025, 0.975])
+    return Estimate(plain.value, float(low), float(high))
 
 
 _UNMEASURED = {
@@ -252,7 +198,7 @@ def packaged_card(name: str, panel: Mapping[Aspect, Judge] | None = None) -> dic
     """
     if name in _UNMEASURED:
         return _unmeasured(name, panel or {})
-    path = resources.files("toxoid.judges").joinpath("cards", f"{name}.json")
+    path = resources.files("toxoid.judges").joinpath("cards").joinpath(f"{name}.json")
     if not path.is_file():
         raise KeyError(name)
     card: dict[str, Any] = json.loads(path.read_text("utf-8"))

@@ -1,7 +1,7 @@
 """Draws the report's plots as inline SVG: intervals of differences, and before/after by category.
 
-Horizontal positions are percentages of the drawing's width and letters keep their size, so that one drawing fits a
-phone, a desk and a printed page without a script. Colours come from the page's style sheet by class.
+Horizontal positions are percentages of the drawing's width and letters keep their size, so that one drawing
+fits a phone, a desk and a printed page without a script. Colours come from the page's style sheet by class.
 """
 
 from __future__ import annotations
@@ -65,6 +65,16 @@ class Change:
     state: str
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """One line of a plot of rates: a rate and its interval."""
+
+    label: str
+    rate: float | None
+    low: float | None
+    high: float | None
+
+
 UNIT = Axis(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0))
 
 
@@ -101,14 +111,17 @@ def forest(rows: Sequence[Difference], *, ident: str, title: str) -> Markup:
 
 
 def changes(rows: Sequence[Change], *, ident: str, title: str) -> Markup:
-    """Return a dot plot of rates before (ring) and after (disc), a row per category, on an axis from 0 to 100 %."""
-    parts: list[Markup] = []
-    for index, row in enumerate(rows):
-        parts += _change(row, index * _ROW)
-    height = len(rows) * _ROW
+    """Return a dot plot of rates before (ring) and after (disc), a row per category, from 0 to 100 %."""
+    parts = [part for index, row in enumerate(rows) for part in _change(row, index * _ROW)]
     said = "; ".join(f"{row.label}: {percent(row.before)} to {percent(row.after)}" for row in rows)
-    grid = _grid(UNIT, height, lambda tick: f"{tick * 100:.0f} %")
-    return _drawing([*grid, *parts], height=height + _FOOT, ident=ident, title=title, said=said)
+    return _on_unit(parts, len(rows) * _ROW, ident=ident, title=title, said=said)
+
+
+def estimates(rows: Sequence[Estimate], *, ident: str, title: str) -> Markup:
+    """Return a dot plot of rates with their intervals, a row per category, from 0 to 100 %."""
+    parts = [part for index, row in enumerate(rows) for part in _estimate(row, index * _ROW)]
+    said = "; ".join(f"{row.label}: {percent(row.rate)} ({interval(row.low, row.high)})" for row in rows)
+    return _on_unit(parts, len(rows) * _ROW, ident=ident, title=title, said=said)
 
 
 def _difference(row: Difference, axis: Axis, y: int) -> list[Markup]:
@@ -147,11 +160,25 @@ def _change(row: Change, y: int) -> list[Markup]:
     return parts
 
 
+def _estimate(row: Estimate, y: int) -> list[Markup]:
+    rate, low, high = finite(row.rate), finite(row.low), finite(row.high)
+    value = percent(rate) if low is None else f"{percent(rate)} ({interval(low, high)})"
+    parts = [
+        _text(row.label, x="0", y=y + 15, name="label"),
+        _text(value, x="100%", y=y + 15, name="value"),
+    ]
+    if low is not None and high is not None:
+        parts.append(_line(UNIT.at(low), UNIT.at(high), y + 26, name="bar changed"))
+    if rate is not None:
+        parts.append(_tag("circle", cx=_at(UNIT.at(rate)), cy=y + 26, r=4, class_="disc changed"))
+    return parts
+
+
 def _mark(x: float, y: int, state: str) -> Markup:
     """Return the point of a row; its shape says again what its colour says."""
     if state == "worse":
-        square = {"x": _at(x), "y": y - 5, "width": 10, "height": 10, "transform": "translate(-5 0)"}
-        return _tag("rect", class_="disc worse", **square)
+        shift = "translate(-5 -5)"
+        return _tag("rect", x=_at(x), y=y, width=10, height=10, transform=shift, class_="disc worse")
     return _tag("circle", cx=_at(x), cy=y, r=5, class_="disc better" if state == "better" else "ring")
 
 
@@ -171,6 +198,11 @@ def _grid(axis: Axis, height: int, write: Callable[[float], str]) -> list[Markup
         parts.append(_tag("line", x1=x, x2=x, y1=0, y2=height, class_="zero" if tick == 0 else "grid"))
         parts.append(_text(write(tick), x=x, y=height + 18, name="tick"))
     return parts
+
+
+def _on_unit(parts: Sequence[Markup], height: int, *, ident: str, title: str, said: str) -> Markup:
+    grid = _grid(UNIT, height, lambda tick: f"{tick * 100:.0f} %")
+    return _drawing([*grid, *parts], height=height + _FOOT, ident=ident, title=title, said=said)
 
 
 def _text(text: str, *, x: str, y: int, name: str) -> Markup:

@@ -18,18 +18,18 @@ _PLAIN = frozenset("\n\t")
 
 
 class Piece(NamedTuple):
-    """A stretch of text; ``escaped`` tells a marker that stands for a character from text that looks like one."""
+    """A stretch of text; ``escaped`` tells a marker that stands for a character from its double."""
 
     text: str
     escaped: bool
 
 
 def visible(text: object, *, limit: int | None = None) -> str:
-    r"""Return ``text`` with every character that hides, reorders or controls written as a marker like ``\u202e``.
+    r"""Return ``text`` with what hides, reorders or controls written as markers like ``\u202e``.
 
     Line ends and tabs stay. Control characters and ANSI escapes, bidi overrides, zero-width and other format
-    characters, lone surrogates, private and unassigned characters, invisible letters and piled-up combining marks
-    are written out.
+    characters, lone surrogates, private and unassigned characters, invisible letters and piled-up combining
+    marks are written out.
 
     Args:
         text: Anything; what is no string is shown as ``str`` gives it.
@@ -73,7 +73,7 @@ def _hides(character: str, category: str) -> bool:
 
 
 def _is_variation_selector(character: str) -> bool:
-    """Tell the selectors apart that text can be hidden in; the one that asks for a coloured emoji is harmless."""
+    """Find the selectors that text can be hidden in; the one that asks for a coloured emoji is harmless."""
     return "\ufe00" <= character <= "\ufe0e" or "\U000e0100" <= character <= "\U000e01ef"
 
 

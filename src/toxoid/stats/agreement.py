@@ -36,8 +36,8 @@ class Agreement:
         sensitivity: ``tp / (tp + fn)``, with Wilson's interval.
         specificity: ``tn / (tn + fp)``, with Wilson's interval.
         kappa: Cohen's kappa with a large-sample interval; :func:`cohen_kappa`.
-        auroc: Chance that a labelled hit scores above a labelled miss, ties counting half; ``None`` without scores
-            or without both labels.
+        auroc: Chance that a labelled hit scores above a labelled miss, ties counting half; ``None`` without
+            scores or without both labels.
         ece: Expected calibration error in [0, 1]; ``None`` unless the scores are probabilities.
     """
 
@@ -68,7 +68,8 @@ def binary_agreement(
     Args:
         judge: 1 (hit), 0 (miss) or ``None`` (unscored); booleans will do.
         human: The labels, 1 or 0.
-        scores: The judge's confidence in a hit; ``None`` where it has none. Only scored replies enter ``auroc`` and ``ece``.
+        scores: The judge's confidence in a hit; ``None`` where it has none. Only scored replies enter
+            ``auroc`` and ``ece``.
         scores_are_probabilities: Whether a score of 0.7 claims that 7 of 10 are hits.
         level: Nominal coverage of the intervals.
 
@@ -109,8 +110,8 @@ def _share(k: int, n: int, level: float) -> Estimate:
 def cohen_kappa(table: Sequence[Sequence[int]], *, level: float = 0.95) -> Estimate:
     """Return Cohen's kappa: agreement beyond chance, 1 at most, 0 at chance.
 
-    The interval is the large-sample one of Fleiss, Cohen and Everitt (1969), clipped to [-1, 1]; it has no width at perfect
-    agreement, where the interval of the accuracy says more.
+    The interval is the large-sample one of Fleiss, Cohen and Everitt (1969), clipped to [-1, 1]; it has no
+    width at perfect agreement, where the interval of the accuracy says more.
 
     Args:
         table: Square, counts by (label of one rater, label of the other).

@@ -1,4 +1,4 @@
-"""A rate with its interval: Wilson's for independent trials, the cluster bootstrap for replies grouped by item."""
+"""A rate with its interval: Wilson for independent trials, cluster bootstrap for replies grouped by item."""
 
 from __future__ import annotations
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from toxoid.stats.intervals import Outcomes, Rate, clustered_rate, item_means
 from toxoid.stats.resampling import Floats, bootstrap_means, check_options, percentiles
+
+_NO_INFORMATION = "the judge carries no information: sensitivity {:.2f} + specificity {:.2f} is not above 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,8 @@ class CorrectedRate:
 def rogan_gladen(rate: float, sensitivity: float, specificity: float) -> float | None:
     """Return ``(rate + specificity - 1) / (sensitivity + specificity - 1)``, clipped to [0, 1].
 
-    ``None`` if ``sensitivity + specificity <= 1``: such a judge is no better than chance, and its verdicts carry no
-    information to correct.
+    ``None`` if ``sensitivity + specificity <= 1``: such a judge is no better than chance, and its verdicts
+    carry no information to correct.
 
     Raises:
         ValueError: An argument outside [0, 1].
@@ -67,10 +70,12 @@ def corrected_rate(
 
     Each draw resamples the items (cluster bootstrap) and, apart from it, the labelled hits and the labelled
     misses, all with the pseudo items of :mod:`toxoid.stats.resampling`. So a judge that made no error on 20
-    labels is not taken for infallible. A draw whose judge carries no information says nothing: it stands at 0 for the lower
-    end and at 1 for the upper.
+    labels is not taken for infallible. A draw whose judge carries no information says nothing: it stands at
+    0 for the lower end and at 1 for the upper.
 
-    It is assumed that the judge errs on the audited replies as often as on the labelled ones.
+    A hit is an outcome of 1. Where a metric counts the misses instead (a harmless rate), swap the roles:
+    ``tp`` with ``tn`` and ``fn`` with ``fp``. It is assumed that the judge errs on the audited replies as
+    often as on the labelled ones.
 
     Args:
         outcomes: Per item, the judge's 0/1 verdicts; ``None`` is unscored.
@@ -90,11 +95,14 @@ def corrected_rate(
         raise ValueError(f"tp {tp}, fn {fn}, tn {tn}, fp {fp}; expected counts of at least 0")
     apparent = clustered_rate(outcomes, level=level, resamples=resamples, seed=seed)
     sensitivity, specificity = _share(tp, fn), _share(tn, fp)
-    reason = _obstacle(apparent.rate, sensitivity, specificity)
-    if reason or apparent.rate is None or sensitivity is None or specificity is None:
-        return CorrectedRate(None, None, None, apparent, sensitivity, specificity, reason)
+    unknown = partial(CorrectedRate, None, None, None, apparent, sensitivity, specificity)
+    if apparent.rate is None:
+        return unknown("no reply was scored")
+    if sensitivity is None or specificity is None:
+        return unknown(f"the judge was never tried on a labelled {'hit' if sensitivity is None else 'miss'}")
     rate = rogan_gladen(apparent.rate, sensitivity, specificity)
-    assert rate is not None  # _obstacle has refused a judge without information
+    if rate is None:
+        return unknown(_NO_INFORMATION.format(sensitivity, specificity))
     rng = np.random.default_rng([seed, 2])
     seen = bootstrap_means(item_means(outcomes), low=0.0, high=1.0, resamples=resamples, rng=rng)
     drawn_sensitivity, drawn_specificity = _redraw(tp, fn, resamples, rng), _redraw(tn, fp, resamples, rng)
@@ -104,20 +112,6 @@ def corrected_rate(
 
 def _share(right: int, wrong: int) -> float | None:
     return right / (right + wrong) if right + wrong else None
-
-
-def _obstacle(rate: float | None, sensitivity: float | None, specificity: float | None) -> str:
-    if rate is None:
-        return "no reply was scored"
-    if sensitivity is None or specificity is None:
-        kind = "hit" if sensitivity is None else "miss"
-        return f"the judge was never calibrated on a labelled {kind}"
-    if sensitivity + specificity <= 1.0:
-        return (
-            f"the judge carries no information: sensitivity {sensitivity:.2f} + specificity "
-            f"{specificity:.2f} is not above 1"
-        )
-    return ""
 
 
 def _redraw(right: int, wrong: int, resamples: int, rng: np.random.Generator) -> Floats:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Return Holm's step-down adjusted p values, in the order given (Holm 1979).
 
-    The i-th smallest of m is multiplied by ``m - i`` (i from 0), made monotone, and capped at 1. ``None`` (a test that
-    could not be made) stays ``None`` and does not count in m.
+    The i-th smallest of m is multiplied by ``m - i`` (i from 0), made monotone, and capped at 1. ``None``
+    (a test that could not be made) stays ``None`` and does not count in m.
 
     Raises:
         ValueError: A p value outside [0, 1].

@@ -72,10 +72,11 @@ def paired_difference(
 ) -> PairedResult:
     """Compare two systems on the same items.
 
-    Every item weighs the same: its value is the difference of its two means over replies. The interval is the
-    percentile bootstrap over items with one pseudo item that rose from 0 to 1 and one that fell from 1 to 0
-    (:mod:`toxoid.stats.resampling`). So it has width even when all items agree: with 50 items and no change
-    it is ±5.8 points, and it narrows as 3 / (n + 2). Test and interval are made differently and may disagree at the edge.
+    Every item weighs the same: its value is the difference of its two means over replies. The interval is
+    the percentile bootstrap over items with one pseudo item that rose from 0 to 1 and one that fell from 1
+    to 0 (:mod:`toxoid.stats.resampling`). So it has width even when all items agree: with 50 items and no
+    change it is ±5.8 points, and it narrows as 3 / (n + 2). Test and interval are made differently and may
+    disagree at the edge.
 
     The test is McNemar's if every shared item has one scored reply on each side, otherwise the sign-flip test
     of the items' differences, of which McNemar's is the special case: :func:`sign_flip_test`.
@@ -114,10 +115,10 @@ def sign_flip_test(
 ) -> tuple[float, TestName]:
     """Test that the items' differences are symmetric about 0, by flipping their signs.
 
-    Exact where the differences are whole multiples of ``1 / grid`` and the table of all sums fits the budget (thousands
-    of items): the distribution of the sum is built item by item, all 2^n sign patterns at once. Otherwise signs are
-    sampled and p = (b + 1) / (m + 1), with b of the m sums at least as far from 0 as the one seen (Phipson and
-    Smyth 2010); then p cannot fall below 1 / (m + 1).
+    Exact where the differences are whole multiples of ``1 / grid`` and the table of all sums fits the
+    budget (thousands of items): the distribution of the sum is built item by item, all 2^n sign patterns at
+    once. Otherwise signs are sampled and p = (b + 1) / (m + 1), with b of the m sums at least as far from 0
+    as the one seen (Phipson and Smyth 2010); then p cannot fall below 1 / (m + 1).
 
     Args:
         steps: Shape (K,), one difference per item, in [-1, 1].

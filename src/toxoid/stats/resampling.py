@@ -1,17 +1,17 @@
 """The cluster bootstrap of a bounded mean, on which every interval of a rate or a difference rests.
 
-An item (one request with all its replies) is one value: the mean over its replies. Items are independent, replies
-of one item are not, so items are what is resampled.
+An item (one request with all its replies) is one value: the mean over its replies. Items are independent,
+replies of one item are not, so items are what is resampled.
 
-The plain percentile bootstrap fails where audits live: with no hit at all it has zero width, and at a rate of 2 % over
-50 items its nominal 95 % covers 65 to 90 %. Here the population that is resampled holds, beside the ``K`` items, one
-pseudo item at each end of the range (Laplace's rule, in the manner of Agresti and Coull 1998). Its weight
-vanishes as ``2 / (K + 2)``. Simulated over 8 to 150 items, 1 and 5 replies, rates of 2 to 90 % and intra-item
-correlations of 0 to 0.8, the interval then covers 94 to 100 % and is about as wide as Wilson's with the right
-effective sample size. The point estimate is left alone.
+The plain percentile bootstrap fails where audits live: with no hit at all it has zero width, and at a rate
+of 2 % over 50 items its nominal 95 % covers 65 to 92 %. Here the population that is resampled holds, beside
+the ``K`` items, one pseudo item at each end of the range (Laplace's rule, in the manner of Agresti and
+Coull 1998). Its weight vanishes as ``2 / (K + 2)``. Simulated over 8 to 150 items, 1 and 5 replies, rates
+of 2 to 90 % and intra-item correlations of 0 to 0.8, the interval then covers 94 to 100 % and is about as
+wide as Wilson's with the right effective sample size. The point estimate is left alone.
 
-Equal values are counted first and their counts drawn at once (multinomial), so the cost depends on the number of
-*distinct* values and the order of the items cannot matter.
+Equal values are counted first and their counts drawn at once (multinomial), so the cost depends on the
+number of *distinct* values and the order of the items cannot matter.
 """
 
 from __future__ import annotations
@@ -62,25 +62,23 @@ def bootstrap_means(
         rng: Source of randomness.
 
     Returns:
-        Shape (R,). The draws for the mirrored values (``low + high - values``) are the mirrored draws, so that the
-        names of the two outcomes, and which side is called "before", make no difference.
+        Shape (R,). The mirrored values (``low + high - values``) give the mirrored draws, up to their order:
+        of two mirror images the one that sorts first is drawn, and where both are the same, half of the draws
+        are the mirror of the other half. So the names of the two outcomes, and which side is called
+        "before", make no difference.
     """
     middle = (low + high) / 2.0
     ends = np.array([low, high])
     points, counts = np.unique(
         np.round(np.concatenate([values, ends]) - middle, DECIMALS), return_counts=True
     )
-    sign = _orientation(points, counts)
-    if sign < 0:
-        points, counts = -points[::-1], counts[::-1]
-    return middle + sign * _multinomial_means(points, counts, resamples, rng)
-
-
-def _orientation(points: Floats, counts: NDArray[np.int64]) -> int:
-    """Return -1 if the mirror image sorts first: both are then drawn from the same random numbers."""
-    here = [*points.tolist(), *counts.tolist()]
-    mirrored = [*(-points[::-1]).tolist(), *counts[::-1].tolist()]
-    return -1 if mirrored < here else 1
+    here, mirrored = [*points, *counts], [*-points[::-1], *counts[::-1]]
+    if here == mirrored:
+        half = _multinomial_means(points, counts, resamples // 2, rng)
+        return middle + np.concatenate([half, -half, np.zeros(resamples % 2)])
+    if mirrored < here:
+        return middle - _multinomial_means(-points[::-1], counts[::-1], resamples, rng)
+    return middle + _multinomial_means(points, counts, resamples, rng)
 
 
 def _multinomial_means(
@@ -89,7 +87,8 @@ def _multinomial_means(
     total = int(counts.sum())
     shares = counts / total
     step = max(1, _CELLS // len(points))
-    drawn = [
+    drawn = [np.empty(0)]
+    drawn += [
         rng.multinomial(total, shares, size=min(step, resamples - start)) @ points
         for start in range(0, resamples, step)
     ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from toxoid.errors import UsageError
 from toxoid.store.files import disk_errors, publish_folder, remove_tree, write_json_atomic, write_text_atomic
 from toxoid.training.card import Card, card_text
+from toxoid.training.saving import writing
 
 if TYPE_CHECKING:
     from toxoid.engines.loading import LoadedModel
@@ -78,6 +79,7 @@ def save_output(
     built = output.with_name(f".{output.name}.partial")
     with disk_errors(output):
         remove_tree(built)
+    with writing(built):
         built.mkdir(parents=True)
         if result.kind == "adapter":
             _save_adapter(model, loaded, built)
@@ -86,6 +88,7 @@ def save_output(
         facts = {key: value for key, value in asdict(result).items() if key != "path"}
         write_json_atomic(built / FACTS, {"result": facts, "fingerprint": dict(fingerprint)})
         write_text_atomic(built / "README.md", card_text(card, facts, fingerprint, source=loaded.source))
+    with disk_errors(output):
         publish_folder(built, output)
 
 

@@ -14,7 +14,7 @@ Schedule = Literal["cosine", "linear", "constant"]
 
 _POSITIVE = ("learning_rate", "epochs", "batch_size", "gradient_accumulation", "lora_rank", "max_length")
 _OPTIONAL_POSITIVE = ("max_steps", "lora_alpha", "threads")
-_NOT_NEGATIVE = ("weight_decay", "warmup_steps", "save_steps")
+_NOT_NEGATIVE = ("weight_decay", "warmup_steps", "save_steps", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,17 @@ class SFTConfig(TrainingConfig):
 
 
 class SFTTrainer(StepTrainer):
-    """Weighted token-mean cross-entropy over the targets of an optimiser step."""
+    """Weighted token-mean cross-entropy over the targets of an optimiser step.
+
+    Args:
+        model: A causal language model, or a PEFT model around one.
+        pad: The id to pad rows with.
+        given: The arguments of :class:`toxoid.training.trainer.StepTrainer`, the collator apart.
+    """
+
+    def __init__(self, *, model: Any, pad: int, **given: Any) -> None:
+        self._narrow = accepts_logits_to_keep(model)
+        super().__init__(model=model, collator=Collator(pad=pad, narrow=self._narrow), **given)
 
     def loss_total(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the sum of the target tokens' weights."""
@@ -53,7 +63,7 @@ class SFTTrainer(StepTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """Return the loss of one micro-batch as its share of the step's loss."""
-        narrow = {"logits_to_keep": inputs["positions"]} if accepts_logits_to_keep(self.model) else {}
+        narrow = {"logits_to_keep": inputs["positions"]} if self._narrow else {}
         outputs = model(input_ids=inputs["input_ids"], use_cache=False, **narrow)
         if outputs.logits.shape[1] != len(inputs["positions"]):
             raise ToxoidError(
@@ -107,7 +117,7 @@ def train_sft(
             model=model,
             config=config,
             rows=rows,
-            collator=Collator(pad=loaded.tokenizer.pad_token_id or 0, narrow=accepts_logits_to_keep(model)),
+            pad=loaded.tokenizer.pad_token_id or 0,
             folder=checkpoints,
             fingerprint=fingerprint,
             bf16=bf16,

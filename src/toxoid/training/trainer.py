@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from toxoid.errors import ToxoidError
-from toxoid.store.files import disk_errors
 from toxoid.training import checkpoints
 from toxoid.training.batches import EpochSampler, epoch_order
+from toxoid.training.saving import writing
 from toxoid.training.settings import TrainingConfig, steps_for, steps_per_epoch
 
 if TYPE_CHECKING:
@@ -231,13 +231,14 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self.history.seconds = self._earlier_seconds + time.monotonic() - self._started
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        with disk_errors(self.folder):
+        written = self.folder / f"checkpoint-{self.state.global_step}"
+        with writing(written):
             super()._save_checkpoint(model, trial)
         if not self.args.should_save:
             return
         self._clock()
-        written = self.folder / f"checkpoint-{self.state.global_step}"
-        checkpoints.seal(written, self._fingerprint, asdict(self.history))
+        with writing(written):
+            checkpoints.seal(written, self._fingerprint, asdict(self.history))
         checkpoints.keep_only(self.folder, written)
         self._last_saved = self.state.global_step
 

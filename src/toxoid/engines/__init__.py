@@ -1,0 +1,1 @@
+"""Engines: conversation to completion, from a model in this process or behind an endpoint."""
