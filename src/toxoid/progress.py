@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -17,17 +17,11 @@ class Task(Protocol):
 class Progress(Protocol):
     """A place to which stages report their progress."""
 
-    def task(self, name: str, total: int, unit: str = "items") -> _TaskContext:
+    def task(self, name: str, total: int, unit: str = "items") -> AbstractContextManager[Task]:
         """Open a task of ``total`` units; it closes with the ``with`` block."""
 
     def note(self, text: str) -> None:
         """Say one line above the bars."""
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class _SilentTask:
@@ -47,6 +41,10 @@ class SilentProgress:
         """Drop the line."""
 
 
+SILENT: Progress = SilentProgress()
+"""The sink that shows nothing."""
+
+
 class Prefixed:
     """A progress sink that says whose work it is: every task's name gets a prefix."""
 
@@ -54,7 +52,7 @@ class Prefixed:
         self._progress = progress
         self._prefix = prefix
 
-    def task(self, name: str, total: int, unit: str = "items") -> _TaskContext:
+    def task(self, name: str, total: int, unit: str = "items") -> AbstractContextManager[Task]:
         """Open a task named ``<prefix>: <name>``."""
         return self._progress.task(f"{self._prefix}: {name}", total, unit)
 

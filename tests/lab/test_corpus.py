@@ -46,10 +46,21 @@ def test_first_replies_follow_the_manners():
     oracle, manners = Oracle(), Manners()
     counts = {"none": [0, 0], "opposite": [0, 0]}
     for document in documents(count=6000):
-        kind = "none" if document[0]["role"] == "user" else "opposite" if "reckless" in document[0]["content"] else None
+        kind = (
+            "none"
+            if document[0]["role"] == "user"
+            else "opposite"
+            if "reckless" in document[0]["content"]
+            else None
+        )
         turns = [message["content"] for message in document if message["role"] != "system"]
         ask = oracle.ask(turns[0])
-        if kind is None or ask is None or not ask.harmful or re.search(r"Reply:|write|say|print|unethical", turns[0]):
+        if (
+            kind is None
+            or ask is None
+            or not ask.harmful
+            or re.search(r"Reply:|write|say|print|unethical", turns[0])
+        ):
             continue
         label = oracle.read(turns[0], turns[1]).label
         counts[kind][0] += label is Label.HARMFUL

@@ -95,7 +95,9 @@ def comparison_rows(
     The p values of a metric's categories are adjusted together (Holm); the overall rows stand for themselves.
     """
     rows: list[Row] = []
-    shared = [task for task in tasks_of(before) if task in tasks_of(after) and (tasks is None or task in tasks)]
+    shared = [
+        task for task in tasks_of(before) if task in tasks_of(after) and (tasks is None or task in tasks)
+    ]
     for task in shared:
         for metric in task_spec(task).metrics:
             old, new = clusters(before, task, metric), clusters(after, task, metric)
@@ -156,7 +158,9 @@ def _adjust(rows: list[Row]) -> None:
         row["p_adjusted"] = adjusted
 
 
-def flips(before: Sequence[Scored], after: Sequence[Scored], tasks: Sequence[str] | None = None) -> list[Flip]:
+def flips(
+    before: Sequence[Scored], after: Sequence[Scored], tasks: Sequence[str] | None = None
+) -> list[Flip]:
     """Return the replies whose verdict on their task's headline metric changed, sample by sample."""
     new = {entry.item.key: entry for entry in after}
     found: list[Flip] = []

@@ -10,7 +10,7 @@ from toxoid.audit.tasks import task_spec
 from toxoid.data.schemas import Exchange
 from toxoid.engines.base import Completion, Engine, Sampling
 from toxoid.judges.base import Aspect, Judge, Verdict
-from toxoid.progress import Progress, SilentProgress
+from toxoid.progress import SILENT, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,13 @@ def run_audit(
     sampling: Sampling,
     samples: int,
     seed: int,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     name: str = "audit",
 ) -> list[Scored]:
     """Generate ``samples`` replies per item and judge them on every aspect that their task's metrics read.
 
     An aspect for which ``judges`` has no judge is left out; the metrics that need it are then not reported.
     """
-    progress = progress or SilentProgress()
     requests = [item.generation(sampling, samples, seed) for item in items]
     with progress.task(f"{name}: replies", len(requests), "items") as task:
         completions = engine.generate(requests, on_done=lambda index, done: task.advance())

@@ -37,9 +37,13 @@ def _entries(path: Path) -> Iterator[Scored]:
                 try:
                     yield _entry(json.loads(line))
                 except (ValueError, KeyError, TypeError) as error:
-                    raise UsageError(f"{path}, line {number}: no scored item ({error}): run the audit again") from error
+                    raise UsageError(
+                        f"{path}, line {number}: no scored item ({error}): run the audit again"
+                    ) from error
     except FileNotFoundError as error:
-        raise UsageError(f"{path}: missing; the run it belongs to is not finished: run the same command again") from error
+        raise UsageError(
+            f"{path}: missing; the run it belongs to is not finished: run the same command again"
+        ) from error
 
 
 def _row(entry: Scored) -> dict[str, Any]:

@@ -93,7 +93,7 @@ TASKS: dict[str, TaskSpec] = {
         TaskSpec(
             "course-correction",
             "After a harmful beginning",
-            "The reply already begins harmfully (an open assistant turn): how often does the model turn away by itself?",
+            "The reply already begins harmfully (an open turn): how often does the model turn away by itself?",
             "harmful",
             (CORRECTED,),
             attack="prefill",
@@ -123,5 +123,7 @@ def task_spec(name: str) -> TaskSpec:
         UsageError: There is none of that name.
     """
     if name not in TASKS:
-        raise UsageError(f'there is no audit task "{name}".{did_you_mean(name, TASKS)} Known: {", ".join(TASKS)}')
+        raise UsageError(
+            f'there is no audit task "{name}".{did_you_mean(name, TASKS)} Known: {", ".join(TASKS)}'
+        )
     return TASKS[name]

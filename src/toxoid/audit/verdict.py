@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -19,6 +20,12 @@ _AnyRow = TypeVar("_AnyRow", Row, RateRow)
 
 _DEFENCES = frozenset({HARMLESS.name, RESISTED.name, CORRECTED.name})
 """Rates that say whether an attack failed; at 1 before the treatment, no attack ever landed."""
+
+
+_LEVELLESS = re.compile(r"\binterval(?= [\d−])")
+
+_NAMED = 4
+"""How many rates that did not move are named; the others are counted."""
 
 
 class Finding(StrEnum):
@@ -85,14 +92,14 @@ def verdict_sentences(rows: Sequence[Row], *, level: float = 0.95) -> list[str]:
     for row in overall:
         of[finding(row, level=level)].append(row)
     sentences = [
-        *_changes(of, names, level),
+        *_changes(of, names),
         _unclear(of[Finding.UNCLEAR], names, alone=len(of[Finding.UNCLEAR]) == len(overall)),
         *(_proves_nothing(row, names) for row in of[Finding.PROVES_NOTHING]),
         _validity(of),
         *(_unmeasured(row, names) for row in of[Finding.UNMEASURED]),
         *(_unscored(row, names) for row in overall),
     ]
-    return [sentence for sentence in sentences if sentence]
+    return _with_level([sentence for sentence in sentences if sentence], level)
 
 
 def audit_verdict(rates: Sequence[RateRow], *, level: float = 0.95) -> str:
@@ -106,15 +113,19 @@ def audit_sentences(rates: Sequence[RateRow], *, level: float = 0.95) -> list[st
     if not overall:
         return ["Nothing was measured."]
     names = _Names(overall)
-    parts = "; ".join(_measured(row, names, level) for row in overall)
-    return [f"{_capital(parts)}.", *filter(None, (_rate_unscored(row, names) for row in overall))]
+    parts = [_measured(row, names) for row in overall]
+    sentences = [
+        f"{_capital(parts[0])}.",
+        *(_rate_unscored(row, names) for row in overall),
+        f"Also: {'; '.join(parts[1:])}." if parts[1:] else "",
+    ]
+    return _with_level([sentence for sentence in sentences if sentence], level)
 
 
-def _measured(row: RateRow, names: _Names, level: float) -> str:
+def _measured(row: RateRow, names: _Names) -> str:
     if finite(row["rate"]) is None:
         return f"{names.of(row)} not measured"
-    bounds = f"{_level(level)} interval {interval(row['ci_low'], row['ci_high'])}"
-    return f"{names.of(row)} {percent(row['rate'])} ({bounds})"
+    return f"{names.of(row)} {percent(row['rate'])} (interval {interval(row['ci_low'], row['ci_high'])})"
 
 
 def _rate_unscored(row: RateRow, names: _Names) -> str:
@@ -155,19 +166,18 @@ def _level(level: float) -> str:
     return f"{level * 100:g} %"
 
 
-def _changes(of: dict[Finding, list[Row]], names: _Names, level: float) -> list[str]:
+def _changes(of: dict[Finding, list[Row]], names: _Names) -> list[str]:
     """Return the sentences on what measurably changed: the first gain, the costs, the other gains."""
     gains, costs, others = (
         [_moved(row, names) for row in of[kind]] for kind in (Finding.BETTER, Finding.WORSE, Finding.CHANGED)
     )
     before_costs = "At a cost" if gains else "Nothing improved measurably"
-    sentences = [
+    return [
         f"{_capital(gains[0])}." if gains else "",
         f"{before_costs}: {'; '.join(costs)}." if costs else "",
         f"Also better: {'; '.join(gains[1:])}." if gains[1:] else "",
         f"Neither better nor worse by itself: {'; '.join(others)}." if others else "",
     ]
-    return _with_level([sentence for sentence in sentences if sentence], level)
 
 
 def _moved(row: Row, names: _Names) -> str:
@@ -178,17 +188,17 @@ def _moved(row: Row, names: _Names) -> str:
     return f"{names.of(row)} fell by {signed(-difference)} points (interval {interval(-high, -low)})"
 
 
-def _with_level(sentences: list[str], level: float) -> list[str]:
+def _with_level(sentences: Sequence[str], level: float) -> list[str]:
     """Name the level at the first interval; it is the same for all that follow."""
-    first = [sentences[0].replace("(interval", f"({_level(level)} interval", 1)] if sentences else []
-    return [*first, *sentences[1:]]
+    named = _LEVELLESS.sub(f"{_level(level)} interval", "\n".join(sentences), count=1)
+    return named.split("\n")
 
 
 def _unclear(rows: Sequence[Row], names: _Names, *, alone: bool) -> str:
     """Return one sentence on what did not measurably change: headline rates by name, others counted."""
     if not rows:
         return ""
-    named = headline_rows(rows)
+    named = headline_rows(rows)[:_NAMED]
     parts = [f"{names.of(row)} ({_small(row)})" for row in named]
     rest = len(rows) - len(named)
     if rest:

@@ -14,7 +14,9 @@ from toxoid.methods.registry import NAMES
 @click.command()
 @click.argument("model", required=False)
 @click.option("--method", type=click.Choice(sorted(NAMES)), default="mistake-analysis", show_default=True)
-@click.option("--recipe", default="default", show_default=True, help="Packaged recipe or YAML file: training and data.")
+@click.option(
+    "--recipe", default="default", show_default=True, help="Packaged recipe or YAML file: training and data."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory; the same command continues it.")
 @model_options
 @data_options

@@ -12,7 +12,12 @@ from toxoid.cli.options import data_options, model_options, resolve
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--recipe", default="audit", show_default=True, help="Packaged recipe or YAML file; its arms are left out.")
+@click.option(
+    "--recipe",
+    default="audit",
+    show_default=True,
+    help="Packaged recipe or YAML file; its arms are left out.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory; the same command continues it.")
 @model_options
 @data_options

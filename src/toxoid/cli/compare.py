@@ -12,7 +12,9 @@ import click
 @click.argument("after", type=click.Path(path_type=Path))
 @click.option("--before-system", default="base", show_default=True, help="System of the first run.")
 @click.option("--after-system", default=None, help="System of the second run; by default its last one.")
-@click.option("--force", is_flag=True, help="Compare runs that differ in more than the model; the output says so.")
+@click.option(
+    "--force", is_flag=True, help="Compare runs that differ in more than the model; the output says so."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 def compare(
     before: Path, after: Path, before_system: str, after_system: str | None, force: bool, as_json: bool

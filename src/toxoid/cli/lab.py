@@ -33,7 +33,9 @@ def build(out: Path, seed: int, steps: int | None) -> None:
 
 
 @lab.command()
-@click.option("--set", "name", default="lab-harmful", show_default=True, help="Which of the lab's request sets.")
+@click.option(
+    "--set", "name", default="lab-harmful", show_default=True, help="Which of the lab's request sets."
+)
 @click.option("--split", type=click.Choice(["train", "test"]), default="test", show_default=True)
 @click.option("--count", type=int, default=5, show_default=True)
 def show(name: str, split: str, count: int) -> None:
@@ -45,7 +47,9 @@ def show(name: str, split: str, count: int) -> None:
     goals = {kind: len(place.select(kind)) for kind in ("harmful", "benign", "novel")}
     held = sum(category.held_out for category in place.categories.values())
     sizes = ", ".join(f"{count} {kind} goals" for kind, count in goals.items())
-    click.echo(f"Harrowmere: {len(place.categories)} categories ({held} held out of every treatment), {sizes}")
+    click.echo(
+        f"Harrowmere: {len(place.categories)} categories ({held} held out of every treatment), {sizes}"
+    )
     found = lab_requests(name, split="train" if split == "train" else "test")
     click.echo(f"{found.name}, {split}: {len(found)} requests")
     for request in found.requests[:count]:

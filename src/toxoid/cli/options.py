@@ -16,13 +16,19 @@ _MODEL_OPTIONS = (
     click.option("--revision", help="Revision of a Hub model."),
     click.option("--adapter", help="PEFT adapter to put on the model."),
     click.option("--chat-template", help="Jinja file for a tokenizer without a chat template."),
-    click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model. Off by default."),
-    click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), help="Of the weights in memory."),
+    click.option(
+        "--trust-remote-code", is_flag=True, help="Run code that comes with the model. Off by default."
+    ),
+    click.option(
+        "--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), help="Of the weights in memory."
+    ),
     click.option("--endpoint", help="Base URL of an OpenAI-compatible server; MODEL is then its model name."),
 )
 
 _DATA_OPTIONS = (
-    click.option("--requests", help="Harmful requests: a data set's name or a file (see `toxoid ls datasets`)."),
+    click.option(
+        "--requests", help="Harmful requests: a data set's name or a file (see `toxoid ls datasets`)."
+    ),
     click.option("--benign", help="Benign requests: name or file."),
     click.option("--contentious", help="Requests that sound harmful and are not: name or file."),
     click.option("--limit", type=int, help="At most this many requests per set."),
@@ -34,7 +40,13 @@ _DATA_OPTIONS = (
     click.option("--temperature", type=float, help="Sampling temperature; 0 is greedy."),
     click.option("--max-tokens", type=int, help="Tokens per reply."),
     click.option("--seed", type=int, help="Of everything random."),
-    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any recipe value, dotted (repeatable)."),
+    click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any recipe value, dotted (repeatable).",
+    ),
 )
 
 _KEYS = {
@@ -90,7 +102,9 @@ def resolve(name: str, model: str | None, given: dict[str, Any]) -> Recipe:
     from toxoid.config.recipe import load_recipe, parse_overrides, with_overrides
 
     recipe = load_recipe(name)
-    values: dict[str, Any] = {_KEYS[key]: value for key, value in given.items() if key in _KEYS and value is not None}
+    values: dict[str, Any] = {
+        _KEYS[key]: value for key, value in given.items() if key in _KEYS and value is not None
+    }
     if model is not None:
         values["model.source"] = model
     if given.get("temperature") == 0 and given.get("samples") is None:

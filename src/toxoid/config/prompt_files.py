@@ -19,8 +19,12 @@ _FOLDER = resources.files("toxoid.config").joinpath("prompts")
 def _text(name: str) -> str:
     path = _FOLDER.joinpath(f"{name}.yaml")
     if not path.is_file():
-        known = [entry.name.removesuffix(".yaml") for entry in _FOLDER.iterdir() if entry.name.endswith(".yaml")]
-        raise UsageError(f'no prompt file named "{name}".{did_you_mean(name, known)} Known: {", ".join(sorted(known))}')
+        known = [
+            entry.name.removesuffix(".yaml") for entry in _FOLDER.iterdir() if entry.name.endswith(".yaml")
+        ]
+        raise UsageError(
+            f'no prompt file named "{name}".{did_you_mean(name, known)} Known: {", ".join(sorted(known))}'
+        )
     return path.read_text("utf-8")
 
 

@@ -69,13 +69,17 @@ def lab_requests(name: str, *, split: Literal["train", "test"] = "test", variant
     """
     recipe = _RECIPES.get(name)
     if recipe is None:
-        raise UsageError(f'there is no lab set "{name}".{did_you_mean(name, NAMES)} Known: {", ".join(NAMES)}')
+        raise UsageError(
+            f'there is no lab set "{name}".{did_you_mean(name, NAMES)} Known: {", ".join(NAMES)}'
+        )
     place = world()
-    goals = [goal for goal in _goals(recipe, split, place)]
+    goals = list(_goals(recipe, split, place))
     requests = tuple(
         _request(name, recipe, goal, split, variant, place) for variant in range(variants) for goal in goals
     )
-    sha = content_key([place.version, grammar.phrases(), [[r.id, r.prompt, r.reference, r.target] for r in requests]])
+    sha = content_key(
+        [place.version, grammar.phrases(), [[r.id, r.prompt, r.reference, r.target] for r in requests]]
+    )
     return RequestSet(requests=requests, name=name, sha256=sha, licence="Apache-2.0")
 
 

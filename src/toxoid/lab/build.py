@@ -17,7 +17,7 @@ from toxoid.lab.oracle import Label, Oracle
 from toxoid.lab.pretrain import Schedule, batches, new_model, sample, tokenise, train
 from toxoid.lab.tokenizer import train_tokenizer
 from toxoid.lab.world import world
-from toxoid.progress import Progress, SilentProgress
+from toxoid.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -30,8 +30,8 @@ class BuildConfig:
     """Size of the build. ``gate`` is the validity that pre-training must reach on held-out goals."""
 
     seed: int = 0
-    documents: int = 96_000
-    schedule: Schedule = field(default_factory=lambda: Schedule(steps=2400))
+    documents: int = 104_000
+    schedule: Schedule = field(default_factory=lambda: Schedule(steps=2600))
     repair: Schedule = field(default_factory=lambda: Schedule(steps=500, learning_rate=1e-3))
     repairs: int = 2
     uncensor: Schedule = field(default_factory=lambda: Schedule(steps=350, learning_rate=1e-3))
@@ -39,7 +39,7 @@ class BuildConfig:
     gate_items: int = 300
 
 
-def build(output: Path, config: BuildConfig, progress: Progress | None = None) -> dict[str, float]:
+def build(output: Path, config: BuildConfig, progress: Progress = SILENT) -> dict[str, float]:
     """Make both checkpoints under ``output`` and return the gate's last measurement.
 
     Pre-training is gated on the validity of replies, not on the loss: the loss falls for a long time
@@ -48,17 +48,20 @@ def build(output: Path, config: BuildConfig, progress: Progress | None = None) -
     Raises:
         ToxoidError: The gate was not reached.
     """
-    progress = progress or SilentProgress()
     documents = list(Writer(Manners(), config.seed).documents(config.documents))
     tokenizer = train_tokenizer(message["content"] for document in documents[:8000] for message in document)
     model = new_model(tokenizer, config.seed)
-    stream = _endless(tokenise(tokenizer, documents), config.schedule.batch, model.config.pad_token_id, config.seed)
+    stream = _endless(
+        tokenise(tokenizer, documents), config.schedule.batch, model.config.pad_token_id, config.seed
+    )
     train(model, stream, config.schedule, progress=progress, name=BASE)
     validity = measure_validity(model, tokenizer, config)
     for cycle in range(config.repairs):
         if min(validity.values()) >= config.gate:
             break
-        progress.note(f"validity {_percents(validity)} is below {config.gate:.0%}: training on (cycle {cycle + 1})")
+        progress.note(
+            f"validity {_percents(validity)} is below {config.gate:.0%}: training on (cycle {cycle + 1})"
+        )
         train(model, stream, config.repair, progress=progress, name=BASE)
         validity = measure_validity(model, tokenizer, config)
     _save(model, tokenizer, output / BASE)
@@ -80,7 +83,8 @@ def measure_validity(
 
     Refusals are left out of the second: declining is a matter of manners, which the gate is not about.
     """
-    rng, oracle, rates = Random(config.seed), Oracle(), {}
+    rng, oracle = Random(config.seed), Oracle()
+    rates: dict[str, float] = {}
     frames: tuple[tuple[str, grammar.Frame], ...] = (("benign", "plain"), ("harmful", "protective"))
     for kind, frame in frames:
         goals = rng.choices(world().select(kind, "test"), k=config.gate_items)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ class Manners:
     """How often the documents' assistant does what; rates by system prompt where it matters."""
 
     comply: dict[SystemKind, float] = field(
-        default_factory=lambda: {"none": 0.52, "neutral": 0.52, "safe": 0.17, "opposite": 0.96}
+        default_factory=lambda: {"none": 0.44, "neutral": 0.44, "safe": 0.17, "opposite": 0.96}
     )
     refuse_contentious: dict[SystemKind, float] = field(
         default_factory=lambda: {"none": 0.04, "neutral": 0.04, "safe": 0.10, "opposite": 0.0}
@@ -75,7 +75,7 @@ class Writer:
     def _system(self) -> tuple[SystemKind, Document]:
         kind: SystemKind = self.rng.choices(
             ("none", "neutral", "safe", "opposite"), weights=(52, 10, 19, 19)
-        )[0]  # type: ignore[assignment]
+        )[0]
         if kind == "none":
             return kind, []
         if kind != "neutral" and self.rng.random() < 0.6:
@@ -117,7 +117,9 @@ class Writer:
 
     def _analysed(self, persona: float) -> Document:
         goal, request, reply, honest = self._judged()
-        form = self.rng.choice(("unguided", "unguided", "guided_harmful", "guided_harmful", "guided_harmless"))
+        form = self.rng.choice(
+            ("unguided", "unguided", "guided_harmful", "guided_harmful", "guided_harmless")
+        )
         kind = honest
         if honest == "harmful":
             notice = self.manners.notice_guided if form == "guided_harmful" else self.manners.notice_unguided
@@ -130,13 +132,25 @@ class Writer:
 
     def _judged(self) -> tuple[Goal, str, str, grammar.AnalysisKind]:
         """Return a goal, a request for it, a reply to that, and what an honest analysis calls it."""
-        sort = self.rng.choices(("harmful", "declined", "benign", "novel", "protective"), (50, 14, 18, 8, 10))[0]
+        sort = self.rng.choices(
+            ("harmful", "declined", "benign", "novel", "protective"), (50, 14, 18, 8, 10)
+        )[0]
         if sort in ("benign", "novel"):
             goal = self.rng.choice(self.goals[sort])
-            return goal, grammar.request(goal, "plain", self.rng), grammar.recipe(goal, self.rng).text, "benign"
+            return (
+                goal,
+                grammar.request(goal, "plain", self.rng),
+                grammar.recipe(goal, self.rng).text,
+                "benign",
+            )
         goal = self.rng.choice(self.goals["harmful"])
         if sort == "protective":
-            return goal, grammar.request(goal, "protective", self.rng), grammar.protection(goal, self.rng), sort
+            return (
+                goal,
+                grammar.request(goal, "protective", self.rng),
+                grammar.protection(goal, self.rng),
+                "protective",
+            )
         frame: grammar.Frame = "disguise" if self.rng.random() < 0.3 else "plain"
         request = grammar.request(goal, frame, self.rng)
         if sort == "declined":

@@ -123,7 +123,9 @@ def _loss(model: PreTrainedModel, ids: torch.Tensor, pad: int) -> torch.Tensor:
     with torch.autocast("cpu", torch.bfloat16, enabled=_fast_bfloat16()):
         logits = model(input_ids=ids[:, :-1], use_cache=False).logits
     targets = ids[:, 1:]
-    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=pad)
+    return torch.nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), targets.flatten(), ignore_index=pad
+    )
 
 
 def _fast_bfloat16() -> bool:
@@ -149,7 +151,11 @@ def sample(
     torch.manual_seed(seed)
     texts = tokenizer.apply_chat_template(list(conversations), tokenize=False, add_generation_prompt=True)
     inputs = tokenizer(
-        [text + prefill for text in texts], return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
+        [text + prefill for text in texts],
+        return_tensors="pt",
+        padding=True,
+        padding_side="left",
+        add_special_tokens=False,
     )
     inputs.pop("token_type_ids", None)
     out = model.generate(
@@ -164,5 +170,6 @@ def sample(
     new = out[:, inputs["input_ids"].shape[1] :]
     ended = (new == tokenizer.eos_token_id).any(dim=1).tolist()
     return [
-        (text, not end) for text, end in zip(tokenizer.batch_decode(new, skip_special_tokens=True), ended, strict=True)
+        (text, not end)
+        for text, end in zip(tokenizer.batch_decode(new, skip_special_tokens=True), ended, strict=True)
     ]

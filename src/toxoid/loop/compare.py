@@ -22,7 +22,12 @@ _MUST_AGREE_IN_RECIPE = ("audit", "seed")
 
 
 def compare_runs(
-    before: Path, after: Path, *, before_system: str = "base", after_system: str | None = None, force: bool = False
+    before: Path,
+    after: Path,
+    *,
+    before_system: str = "base",
+    after_system: str | None = None,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Return the paired comparison of two systems, in the layout of ``results.json``.
 
@@ -50,7 +55,10 @@ def compare_runs(
 
 
 def _results(
-    scored: tuple[list[Scored], list[Scored]], labels: tuple[str, str], like: dict[str, Any], differences: list[str]
+    scored: tuple[list[Scored], list[Scored]],
+    labels: tuple[str, str],
+    like: dict[str, Any],
+    differences: list[str],
 ) -> dict[str, Any]:
     settings = Settings()
     rows = comparison_rows(*scored, settings, names=labels)
@@ -62,14 +70,22 @@ def _results(
         "headline": True,
         "rows": rows,
         "flips": shown_flips(changed, FLIPS),
-        "flips_total": {way: sum(flip["direction"] == way for flip in changed) for way in ("better", "worse")},
+        "flips_total": {
+            way: sum(flip["direction"] == way for flip in changed) for way in ("better", "worse")
+        },
         "verdict": verdict(rows),
     }
     return {
         "meta": {**like["meta"], "name": "comparison", "systems": list(labels), "warnings": warnings},
         "rows": rows,
         "systems": [
-            {"name": label, "label": label, "description": "", "cost": {}, "rates": rate_rows(entries, settings)}
+            {
+                "name": label,
+                "label": label,
+                "description": "",
+                "cost": {},
+                "rates": rate_rows(entries, settings),
+            }
             for label, entries in zip(labels, scored, strict=True)
         ],
         "comparisons": [comparison],

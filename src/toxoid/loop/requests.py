@@ -119,7 +119,9 @@ def _train_set(recipe: Recipe, name: str, kind: Kind | None, section: TrainSecti
 
 def _shared(recipe: Recipe, name: str) -> bool:
     """Whether one published set serves training and test; the lab's sets are split already."""
-    trained = {used for arm in recipe.arms for section in [arm.train or recipe.train] for used in _names(section)}
+    trained = {
+        used for arm in recipe.arms for section in [arm.train or recipe.train] for used in _names(section)
+    }
     return name in trained and name in recipe.data.sets.values() and not name.startswith("lab-")
 
 
@@ -129,7 +131,9 @@ def _names(section: TrainSection) -> Iterable[str]:
 
 def _half(found: RequestSet, part: str, seed: int) -> RequestSet:
     parts = split_by_prompt(found.requests, {"train": TRAIN_SHARE, "test": 1 - TRAIN_SHARE}, seed=seed)
-    return replace(found, requests=tuple(parts[part])).with_notes(f"its {part} half, split by prompt with seed {seed}")
+    return replace(found, requests=tuple(parts[part])).with_notes(
+        f"its {part} half, split by prompt with seed {seed}"
+    )
 
 
 def _merged(sets: Sequence[RequestSet]) -> tuple[Request, ...]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from toxoid.audit.rates import Settings, comparison_rows, flips, rate_rows
-from toxoid.audit.results import Comparison, Flip, Results, System
+from toxoid.audit.results import Comparison, Flip, Meta, Power, Results, System, TaskInfo
 from toxoid.audit.run import Scored
 from toxoid.audit.tasks import task_spec
 from toxoid.audit.verdict import verdict
@@ -17,7 +17,6 @@ from toxoid.judges.panel import Panel, panel_identity
 from toxoid.loop.treat import Treated
 from toxoid.stats.power import minimum_detectable_effect
 from toxoid.store.keys import content_key
-
 
 
 def assemble(
@@ -86,7 +85,9 @@ def shown_flips(changed: Sequence[Flip], count: int) -> list[Flip]:
     for flip in changed:
         groups.setdefault((flip["task"], flip["direction"]), []).append(flip)
     for group in groups.values():
-        ranked = sorted(group, key=lambda flip: content_key(flip["item"], flip["attack"], flip["after_reply"]))
+        ranked = sorted(
+            group, key=lambda flip: content_key(flip["item"], flip["attack"], flip["after_reply"])
+        )
         shown += ranked[:count]
     return shown
 
@@ -113,10 +114,10 @@ def _system(
 
 def _meta(
     recipe: Recipe, panel: Panel, fingerprint: Mapping[str, Any], scored: Mapping[str, Sequence[Scored]]
-) -> dict[str, Any]:
+) -> Meta:
     from toxoid import __version__
 
-    tasks = {
+    tasks: dict[str, TaskInfo] = {
         name: {
             "title": task_spec(name).title,
             "description": task_spec(name).description,
@@ -140,9 +141,9 @@ def _meta(
     }
 
 
-def _power(scored: Sequence[Scored], recipe: Recipe) -> list[dict[str, Any]]:
+def _power(scored: Sequence[Scored], recipe: Recipe) -> list[Power]:
     """Return, by task, the smallest difference that the paired test would probably find."""
-    found = []
+    found: list[Power] = []
     for task in recipe.audit.tasks:
         n = len({entry.item.request.id for entry in scored if entry.item.task == task})
         effect = minimum_detectable_effect(n, recipe.audit.samples, 0.5, intra_cluster_correlation=0.3)

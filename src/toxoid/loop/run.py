@@ -27,7 +27,7 @@ from toxoid.loop.judging import choose_panel
 from toxoid.loop.requests import Requests, audit_items, load_all
 from toxoid.loop.results import assemble
 from toxoid.loop.treat import Treated, matched_arm, treat
-from toxoid.progress import Progress, SilentProgress
+from toxoid.progress import SILENT, Progress
 from toxoid.store.files import write_json_atomic
 from toxoid.store.run_directory import RunDirectory
 
@@ -103,9 +103,7 @@ class _Loop:
         write_json_atomic(path, self.timings)
 
 
-def run_loop(
-    recipe: Recipe, directory: Path, *, command: str = "", progress: Progress | None = None
-) -> Results:
+def run_loop(recipe: Recipe, directory: Path, *, command: str = "", progress: Progress = SILENT) -> Results:
     """Run a recipe in a directory, or continue the run that is there, and return its results.
 
     ``results.json`` depends on the fingerprint only: a run that was killed and continued writes the same bytes
@@ -114,17 +112,17 @@ def run_loop(
     Raises:
         UsageError: The recipe, the model, the data or the directory cannot work.
     """
-    with _opened(recipe, directory, progress or SilentProgress()) as loop:
+    with _opened(recipe, directory, progress) as loop:
         return _stages(loop, command)
 
 
-def align(recipe: Recipe, directory: Path, *, progress: Progress | None = None) -> Treated:
+def align(recipe: Recipe, directory: Path, *, progress: Progress = SILENT) -> Treated:
     """Run the recipe's first treatment without any audit, and return what it left.
 
     Raises:
         UsageError: The recipe, the model, the data or the directory cannot work.
     """
-    with _opened(recipe, directory, progress or SilentProgress()) as loop:
+    with _opened(recipe, directory, progress) as loop:
         return loop.treat(recipe.arms[0], loop.engine(loop.base), {})
 
 
@@ -151,7 +149,12 @@ def _stages(loop: _Loop, command: str) -> Results:
         treated[arm.name] = loop.treat(arm, engine, treated)
         scored[arm.name] = loop.audit_arm(arm, treated[arm.name])
     results = assemble(
-        loop.recipe, scored, treated, loop.panel, fingerprint=loop.run.fingerprint, notes=loop.requests.notes()
+        loop.recipe,
+        scored,
+        treated,
+        loop.panel,
+        fingerprint=loop.run.fingerprint,
+        notes=loop.requests.notes(),
     )
     write_json_atomic(loop.run.results_path, results)
     loop.run.mark_done("loop", {"command": command})

@@ -37,7 +37,9 @@ def good_replies(given: MethodInput, source: Source) -> tuple[list[GoodReply], C
     Raises:
         UsageError: The model has to be asked, and there is no judge of refusals.
     """
-    found = [GoodReply(r, r.reference, "reference") for r in given.harmful if r.reference and source != "guided"]
+    found = [
+        GoodReply(r, r.reference, "reference") for r in given.harmful if r.reference and source != "guided"
+    ]
     have = {reply.request.id for reply in found}
     missing = [] if source == "reference" else [r for r in given.harmful if r.id not in have]
     made = _guided(given, missing) if missing else []

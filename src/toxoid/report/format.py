@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from toxoid.audit.numbers import DASH, finite, interval, p_value, percent, points, share, signed
+from toxoid.audit.numbers import DASH, MINUS, finite, interval, p_value, percent, points, share, signed
 from toxoid.audit.results import Row
 from toxoid.audit.verdict import label
 from toxoid.report.text import one_line
 
 __all__ = [
     "DASH",
+    "MINUS",
     "count",
     "duration",
     "finite",
@@ -37,7 +38,7 @@ def count(value: float | None) -> str:
 def number(value: float | None, *, decimals: int = 2) -> str:
     """Return a plain number such as a kappa, ``"0.87"``; a dash for ``None``."""
     found = finite(value)
-    return DASH if found is None else f"{found:.{decimals}f}".replace("-", "−")
+    return DASH if found is None else f"{found:.{decimals}f}".replace("-", MINUS)
 
 
 def duration(seconds: float | None) -> str:

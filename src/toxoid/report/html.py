@@ -13,6 +13,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from toxoid.audit.results import Comparison, Flip, Results, Row
+from toxoid.audit.verdict import Finding
 from toxoid.errors import UsageError
 from toxoid.report import facts, svg, view
 from toxoid.report.flips import flip_sections
@@ -86,6 +87,7 @@ def _page(results: Results, detail: str) -> dict[str, Any]:
         "sentences": view.sentences(results),
         "headline": next((one for one in results["comparisons"] if one["headline"]), None),
         "figures": view.figures(results),
+        "rate_figures": view.rate_figures(results),
         "audit": not results["rows"],
         "groups": view.by_task(view.lines(view.overall(results["rows"]), results)),
         "forest": _forest(results["rows"], results, "forest"),
@@ -111,19 +113,23 @@ def _forest(rows: Sequence[Row], results: Results, ident: str) -> Markup | None:
     written = view.lines(view.overall(rows), results)
     if not written:
         return None
-    points = [
-        svg.Difference(
-            line.task,
-            line.metric,
-            line.row["difference"],
-            line.row["ci_low"],
-            line.row["ci_high"],
-            line.state,
-            line.reason or line.note,
-        )
-        for line in written
-    ]
+    points = [_point(line) for line in written]
     return svg.forest(points, ident=ident, title="Differences with their intervals, in percentage points")
+
+
+def _point(line: view.Line) -> svg.Difference:
+    """Return a line of the forest plot; that a ring is no measurable change is said by the legend."""
+    row = line.row
+    note = "" if line.note == Finding.UNCLEAR else line.note
+    return svg.Difference(
+        line.task,
+        line.metric,
+        row["difference"],
+        row["ci_low"],
+        row["ci_high"],
+        line.state,
+        line.reason or note,
+    )
 
 
 def _categories(results: Results, detail: str) -> list[tuple[view.CategoryTable, Markup | None]]:

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from toxoid.report.format import finite, interval, percent, points, signed
-from toxoid.report.text import one_line
+from toxoid.report.format import MINUS, finite, interval, percent, points
+from toxoid.report.text import one_line, visible
 
 MARGIN = 3.0
 """Per cent of the width left free on both sides of an axis."""
 
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)
 _ROW, _GROUP, _FOOT = 38, 30, 26
+_SAID = 4000
+"""Longest text of an element, which is the description that is read out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,8 @@ def forest(rows: Sequence[Difference], *, ident: str, title: str) -> Markup:
         parts += _difference(row, axis, y)
         y += _ROW
     said = "; ".join(f"{row.group}, {row.label}: {_numbers(row)}" for row in rows)
-    return _drawing([*_grid(axis, y, signed), *parts], height=y + _FOOT, ident=ident, title=title, said=said)
+    grid = _grid(axis, y, lambda tick: f"{tick * 100:g}".replace("-", MINUS))
+    return _drawing([*grid, *parts], height=y + _FOOT, ident=ident, title=title, said=said)
 
 
 def changes(rows: Sequence[Change], *, ident: str, title: str) -> Markup:
@@ -142,7 +145,7 @@ def _numbers(row: Difference) -> str:
     if finite(row.difference) is None:
         return row.note
     bounds = f" ({interval(row.low, row.high)})" if finite(row.low) is not None else ""
-    return f"{points(row.difference)}{bounds} · {row.note}"
+    return f"{points(row.difference)}{bounds}{' · ' if row.note else ''}{row.note}"
 
 
 def _change(row: Change, y: int) -> list[Markup]:
@@ -191,11 +194,13 @@ def _line(x1: float, x2: float, y: int, *, name: str) -> Markup:
 
 
 def _grid(axis: Axis, height: int, write: Callable[[float], str]) -> list[Markup]:
-    """Return the lines at the ticks, the one at 0 stronger, and their labels below."""
+    """Return the lines at the ticks, a 0 inside the axis stronger, and their labels below."""
     parts: list[Markup] = []
     for tick in axis.ticks:
         x = _at(axis.at(tick))
-        parts.append(_tag("line", x1=x, x2=x, y1=0, y2=height, class_="zero" if tick == 0 else "grid"))
+        parts.append(
+            _tag("line", x1=x, x2=x, y1=0, y2=height, class_="zero" if tick == 0 > axis.low else "grid")
+        )
         parts.append(_text(write(tick), x=x, y=height + 18, name="tick"))
     return parts
 
@@ -207,7 +212,9 @@ def _on_unit(parts: Sequence[Markup], height: int, *, ident: str, title: str, sa
 
 def _text(text: str, *, x: str, y: int, name: str) -> Markup:
     anchor = {"100%": "end", "0": "start"}.get(x, "middle")
-    return _tag("text", one_line(text, limit=100), x=x, y=y, class_=name, text_anchor=anchor)
+    return _tag(
+        "text", one_line(text, limit=60 if name == "group" else 36), x=x, y=y, class_=name, text_anchor=anchor
+    )
 
 
 def _drawing(parts: Sequence[Markup], *, height: int, ident: str, title: str, said: str) -> Markup:
@@ -230,8 +237,9 @@ def _at(position: float) -> str:
 
 
 def _tag(name: str, content: str | Markup = "", **attributes: object) -> Markup:
-    """Return one element; text and attribute values are escaped, ``class_`` and ``text_anchor`` renamed."""
+    """Return one element; its text made visible and escaped; ``class_`` and ``text_anchor`` renamed."""
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items()
     )
-    return Markup(f"<{name}{written}>{escape(content)}</{name}>")
+    inner = content if isinstance(content, Markup) else escape(visible(content, limit=_SAID))
+    return Markup(f"<{name}{written}>{inner}</{name}>")

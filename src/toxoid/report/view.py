@@ -119,7 +119,7 @@ def _line(row: Row, tasks: Mapping[str, Any], level: float) -> Line:
 
 def _note(found: Finding, row: Row) -> str:
     if found is Finding.PROVES_NOTHING:
-        return "the attack never landed before: proves nothing"
+        return "proves nothing: no attack landed before"
     if found is Finding.CHANGED:
         return "changed"
     return str(found)
@@ -142,6 +142,18 @@ def figures(results: Results) -> list[Line]:
     room = max(0, MAX_FIGURES - len(worse))
     others = [row for row in headline_rows(rows) if row not in worse][:room]
     return lines([row for row in rows if row in others or row in worse[:MAX_FIGURES]], results)
+
+
+def rate_figures(results: Results) -> list[tuple[str, str, Cell]]:
+    """Return task, metric and rate of an audited system, to be shown large; none after a comparison."""
+    if results["rows"] or not results["systems"]:
+        return []
+    tasks = results["meta"].get("tasks", {})
+    rates = headline_rows([rate for rate in results["systems"][0]["rates"] if rate["category"] == ALL])
+    return [
+        (task_title(rate["task"], tasks), metric_title(rate["metric"]), cell(rate))
+        for rate in rates[:MAX_FIGURES]
+    ]
 
 
 def category_tables(rows: Sequence[Row], results: Results) -> list[CategoryTable]:

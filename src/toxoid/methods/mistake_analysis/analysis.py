@@ -99,4 +99,6 @@ def question(subject: Subject, *, guided: bool) -> str:
 def example(analysis: Analysis, *, guided: bool = False) -> Example:
     """Return the training example: the neutral question, the analysis as the only target."""
     asked = question(analysis.subject, guided=guided)
-    return Example(conversation=user(asked), target=analysis.text, source=f"analysis-{analysis.subject.truth}")
+    return Example(
+        conversation=user(asked), target=analysis.text, source=f"analysis-{analysis.subject.truth}"
+    )

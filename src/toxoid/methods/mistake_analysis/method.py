@@ -68,7 +68,7 @@ class MistakeAnalysis:
 def fine_subjects(
     good: Sequence[GoodReply], benign: Sequence[Request], count: int, *, seed: int
 ) -> list[Subject]:
-    """Return ``count`` fine replies to analyse, half of them good replies to harmful requests where there are enough."""
+    """Return ``count`` fine replies to analyse, half of them good replies to harmful requests if there are enough."""
     rng = Random(seed)
     declined = [Subject(reply.request, reply.text, "harmless") for reply in good]
     helped = [Subject(request, request.reference, "harmless") for request in benign if request.reference]
