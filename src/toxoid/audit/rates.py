@@ -145,6 +145,7 @@ def _paired_row(
         "better": metric.better,
         "unscored_before": _unscored(old, ids),
         "unscored_after": _unscored(new, ids),
+        "n_replies": max(sum(len(side[key]) for key in ids) for side in (old, new)),
     }
 
 

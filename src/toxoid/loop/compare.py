@@ -73,7 +73,7 @@ def _results(
         "flips_total": {
             way: sum(flip["direction"] == way for flip in changed) for way in ("better", "worse")
         },
-        "verdict": verdict(rows),
+        "verdict": verdict(rows, level=settings.level),
     }
     return {
         "meta": {**like["meta"], "name": "comparison", "systems": list(labels), "warnings": warnings},

@@ -74,7 +74,7 @@ def _comparison(
         "flips_total": {
             kind: sum(flip["direction"] == kind for flip in changed) for kind in ("better", "worse")
         },
-        "verdict": verdict(rows),
+        "verdict": verdict(rows, level=settings.level),
     }
 
 

@@ -21,7 +21,7 @@ from toxoid.report.format import DASH, interval, metric_title, percent, task_tit
 from toxoid.report.text import one_line, pieces, visible
 
 MAX_BYTES = 300_000
-"""No page is larger."""
+"""Size of a page from which on it leaves out what can be read elsewhere."""
 
 _FLIPS_ROOM = 60_000
 """Bytes kept free for changed replies before the tables of categories are left out."""
@@ -29,11 +29,15 @@ _FLIPS_ROOM = 60_000
 _MARGIN = 4_000
 _PROMPT, _REPLY, _OUTCOME, _ANY = 1200, 1600, 300, 2000
 _MAX_COMPARISONS = 12
+_OPTIONAL = ("model", "description", "command", "toxoid_version")
 _NEEDED = ("meta", "rows", "systems", "comparisons")
 
 
 def render_html(results: Mapping[str, Any]) -> str:
-    """Return the report of a run as one HTML page of at most :data:`MAX_BYTES` bytes.
+    """Return the report of a run as one HTML page.
+
+    Where the page would grow beyond :data:`MAX_BYTES`, changed replies and then categories are left out; the
+    page says how many, or where they are.
 
     Text from models and data is escaped; characters that hide, reorder or control are shown as markers. The
     page loads nothing: its content security policy allows the page's own style sheet only.
@@ -80,7 +84,7 @@ def _page(results: Results, detail: str) -> dict[str, Any]:
     card = results["judge_card"]
     return {
         "title": meta.get("name") or "run",
-        "meta": meta,
+        "meta": dict.fromkeys(_OPTIONAL, "") | dict(meta),
         "created": facts.when(meta.get("created")),
         "tasks": list(meta.get("tasks", {}).values()),
         "level": f"{view.level_of(results) * 100:g} %",

@@ -27,7 +27,7 @@ def frozen_copy(model: Any) -> Any:
     return copy.deepcopy(model, dict(shared))
 
 
-def with_lora(model: Any, *, rank: int, alpha: int) -> Any:
+def with_lora(model: Any, *, rank: int, alpha: float) -> Any:
     """Return ``model`` with a fresh LoRA adapter on every linear layer except the output head.
 
     The adapter starts as the identity (B = 0); A is drawn from torch's global random state.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
-Bf16 = bool | Literal["auto"]
+from toxoid.training.settings import Bf16
 
 _PAYS_FROM = 1_000_000
 """Parameters below which casting costs more than the shorter products save on a CPU."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from toxoid.errors import UsageError, did_you_mean
-from toxoid.training.precision import Bf16
 
 Mode = Literal["lora", "full"]
 Schedule = Literal["cosine", "linear", "constant"]
+Bf16 = bool | Literal["auto"]
 
 _POSITIVE = ("learning_rate", "epochs", "batch_size", "gradient_accumulation", "lora_rank", "max_length")
 _OPTIONAL_POSITIVE = ("max_steps", "lora_alpha", "threads")
@@ -51,7 +51,7 @@ class TrainingConfig:
     batch_size: int = 16
     gradient_accumulation: int = 1
     lora_rank: int = 16
-    lora_alpha: int | None = None
+    lora_alpha: float | None = None
     weight_decay: float = 0.0
     warmup_steps: int = 0
     schedule: Schedule = "cosine"
@@ -70,14 +70,14 @@ class TrainingConfig:
             _in_range(field.name, getattr(self, field.name))
 
     @property
-    def alpha(self) -> int:
+    def alpha(self) -> float:
         """Return the adapter's alpha, twice the rank unless it is given."""
         return 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
 
 
-def steps_per_epoch(config: TrainingConfig, n_examples: int, *, processes: int = 1) -> int:
-    """Return the optimiser steps of one pass over ``n_examples`` on ``processes`` devices."""
-    batches = math.ceil(n_examples / (config.batch_size * processes))
+def steps_per_epoch(config: TrainingConfig, n_examples: int) -> int:
+    """Return the optimiser steps of one pass over ``n_examples``."""
+    batches = math.ceil(n_examples / config.batch_size)
     return math.ceil(batches / config.gradient_accumulation)
 
 

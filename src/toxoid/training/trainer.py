@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from toxoid.errors import ToxoidError
+from toxoid.errors import ToxoidError, UsageError
 from toxoid.training import checkpoints
 from toxoid.training.batches import EpochSampler, epoch_order
 from toxoid.training.saving import writing
@@ -110,6 +110,10 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         fingerprint: What the training depends on (JSON values): a checkpoint of another one is refused.
         bf16: Whether to run under bfloat16 autocast.
         progress: Where to report.
+
+    Raises:
+        UsageError: It was started by a distributed launcher: steps, checkpoints and results are those of one
+            process.
     """
 
     loss_is_scaled_for_ga = True
@@ -146,6 +150,11 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             callbacks=[_StepEnd(self._step_done)],
         )
         self.remove_callback(PrinterCallback)
+        if self.args.world_size > 1:
+            raise UsageError(
+                f"the training was started in {self.args.world_size} processes and runs in one: start it "
+                "without a distributed launcher"
+            )
 
     def run(self) -> History:
         """Train to the end, from the last whole checkpoint in the folder if there is one.
@@ -207,17 +216,14 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         )
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
-        total = torch.stack([self.loss_total(batch) for batch in batch_samples]).sum().to(device)
-        if self.args.world_size > 1:  # gradients are averaged over processes, so losses share the mean total
-            total = self.accelerator.gather(total).sum() / self.args.world_size
-        return total
+        return torch.stack([self.loss_total(batch) for batch in batch_samples]).sum().to(device)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         rows = self.train_dataset
         order = partial(
             _order, [len(row.input_ids) for row in rows], self.config.batch_size, self.config.seed
         )
-        per_epoch = steps_per_epoch(self.config, len(rows), processes=self.args.world_size)
+        per_epoch = steps_per_epoch(self.config, len(rows))
         return EpochSampler(order, epoch=lambda: self.state.global_step // per_epoch, size=len(rows))
 
     def _step_done(self, step: int) -> None:
@@ -237,8 +243,6 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         written = self.folder / f"checkpoint-{self.state.global_step}"
         with writing(written):
             super()._save_checkpoint(model, trial)
-        if not self.args.should_save:
-            return
         self._clock()
         with writing(written):
             checkpoints.seal(written, self._fingerprint, asdict(self.history))

@@ -1,0 +1,1 @@
+"""Audits: tasks, items, verdicts to rates, rates to sentences."""

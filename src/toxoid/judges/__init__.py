@@ -1,0 +1,1 @@
+"""Judges: an exchange in, a three-valued verdict out; measured against people."""
