@@ -28,3 +28,12 @@ def test_either_instruction_set_will_do(monkeypatch: pytest.MonkeyPatch, feature
     assert precision.cpu_has_bf16() is True
     monkeypatch.setattr(precision.torch.cpu, "get_capabilities", lambda: {"avx2": True})
     assert precision.cpu_has_bf16() is False
+
+
+def test_auto_on_a_gpu_asks_the_gpu(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(precision.torch.cuda, "is_bf16_supported", lambda: True)
+    assert use_bf16("auto", device="cuda", parameters=10) is True
+
+
+def test_auto_is_off_on_devices_nobody_measured():
+    assert use_bf16("auto", device="mps", parameters=10**9) is False

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from toxoid.errors import UsageError
+from toxoid.errors import ToxoidError, UsageError
 from toxoid.training.checkpoints import last_whole
 from toxoid.training.sft import SFTConfig
 
@@ -139,3 +139,10 @@ def test_a_killed_process_is_continued_by_another(tmp_path: Path):
     assert last_whole(tmp_path / "cut" / "checkpoints") is not None
     cut, whole = (train(model(), EXAMPLES, ONE_THREAD, tmp_path / name) for name in ("cut", "whole"))
     assert same(weights(cut), weights(whole))
+
+
+def test_weights_under_other_names_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    killed_at(4, CONFIG, tmp_path)
+    monkeypatch.setattr("toxoid.training.trainer.load_file", lambda path: {})
+    with pytest.raises(ToxoidError, match="does not hold the weights of this model"):
+        train(model(), EXAMPLES, CONFIG, tmp_path)

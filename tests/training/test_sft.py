@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import random
 from collections.abc import Iterator
@@ -305,3 +306,23 @@ def test_divergence_keeps_the_last_checkpoint(loaded: Loaded, tmp_path: Path, mo
     with pytest.raises(Diverged, match=r"step 4 of 4.*checkpoint of step 2 is kept"):
         train(loaded, make_examples(8), replace(FAST, save_steps=2), tmp_path)
     assert (tmp_path / "checkpoints" / "checkpoint-2").is_dir()
+
+
+def test_a_gradient_that_is_no_number_stops_before_it_is_taken(
+    loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(logits: torch.Tensor, *given: Any) -> torch.Tensor:
+        return torch.sqrt((logits * 0).sum())  # 0, with an infinite slope
+
+    monkeypatch.setattr("toxoid.training.sft.weighted_cross_entropy", broken)
+    with pytest.raises(Diverged, match="step 1 of 4: the gradient norm is"):
+        train(loaded, make_examples(8), FAST, tmp_path)
+
+
+def test_objects_that_the_caller_froze_stay_frozen(loaded: Loaded, tmp_path: Path):
+    gc.freeze()
+    try:
+        train(loaded, make_examples(4), FAST, tmp_path)
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()

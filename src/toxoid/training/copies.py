@@ -38,4 +38,6 @@ def with_lora(model: Any, *, rank: int, alpha: float) -> Any:
     with warnings.catch_warnings():
         # peft asks transformers by a name that transformers is about to drop
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
+        # peft finds out by itself that a layer (GPT-2's) stores its weight transposed, and says so
+        warnings.filterwarnings("ignore", category=UserWarning, message="fan_in_fan_out is set to False")
         return get_peft_model(model, config)
