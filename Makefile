@@ -31,12 +31,13 @@ test: $(STAMP)  ## Run the linters and the tests (a few minutes on two cores).
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow" --cov --cov-report=term:skip-covered
 
-test-slow: $(STAMP)  ## Run the opt-in checks: browser, kills at every stage, real data.
+test-slow: $(STAMP)  ## Run the opt-in checks: the report in a real browser (needs chromium).
+	$(BIN)/pip install --quiet --disable-pip-version-check '.[browser]'
 	$(BIN)/pytest -m slow
 
 bench: $(STAMP)  ## Run the benchmarks.
 	$(BIN)/python -m benchmarks.refusal_agreement
-	$(BIN)/python -m benchmarks.generation
+	$(BIN)/python -m benchmarks.lab_card
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -99,6 +99,20 @@ def load_model(
         "revision": commit,
     }
     return LoadedModel(model=model, tokenizer=tokenizer, source=str(source), identity=identity)
+
+
+def adapted(loaded: LoadedModel, adapter: str | Path) -> LoadedModel:
+    """Return a loaded model with a PEFT adapter on top of what it has; ``loaded`` must not be used afterwards.
+
+    Raises:
+        UsageError: It is no adapter, or does not fit.
+    """
+    folder = _checked_adapter(adapter)
+    model = with_adapter(loaded.model, folder).to(loaded.model.device).eval()
+    earlier = loaded.identity.get("adapter")
+    own = _adapter_hash(folder)
+    identity = {**loaded.identity, "adapter": own if earlier is None else content_key(earlier, own)}
+    return replace(loaded, model=model, identity=identity)
 
 
 def with_adapter(model: Any, folder: Path, *, merge: bool = True) -> Any:

@@ -120,6 +120,7 @@ def _endless(rows: list[list[int]], size: int, pad: int, seed: int) -> Iterator[
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
     model.generation_config.do_sample = True
     model.generation_config.max_new_tokens = 128
+    tokenizer.backend_tokenizer.no_padding()  # measuring leaves its padding behind, which would be saved
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
 

@@ -25,8 +25,8 @@ def model_source(name: str) -> str:
     return name
 
 
-def load(section: ModelSection, *, adapter: Path | None = None) -> LoadedModel:
-    """Load a recipe's model, with an adapter if one is given.
+def load(section: ModelSection) -> LoadedModel:
+    """Load a recipe's model, with its adapter if it has one.
 
     Raises:
         UsageError: It cannot be loaded; the text says why.
@@ -36,7 +36,7 @@ def load(section: ModelSection, *, adapter: Path | None = None) -> LoadedModel:
     return load_model(
         model_source(section.source),
         revision=section.revision,
-        adapter=adapter or section.adapter,
+        adapter=section.adapter,
         chat_template=section.chat_template,
         trust_remote_code=section.trust_remote_code,
         dtype=section.dtype,
@@ -46,7 +46,9 @@ def load(section: ModelSection, *, adapter: Path | None = None) -> LoadedModel:
 def load_treated(section: ModelSection, artifact: Path) -> LoadedModel:
     """Load what an arm's training left: an adapter on the recipe's model, or a model folder of its own."""
     if (artifact / "adapter_config.json").is_file():
-        return load(section, adapter=artifact)
+        from toxoid.engines.loading import adapted
+
+        return adapted(load(section), artifact)  # on top of the recipe's own adapter, if there is one
     return load(section.model_copy(update={"source": str(artifact), "adapter": None, "revision": None}))
 
 
