@@ -22,8 +22,7 @@ def compare(
     """Compare a system of run BEFORE with a system of run AFTER, item by item."""
     import json
 
-    from rich.console import Console
-
+    from toxoid.cli.execute import console
     from toxoid.loop.compare import compare_runs
     from toxoid.report.terminal import summary
 
@@ -31,4 +30,4 @@ def compare(
     if as_json:
         click.echo(json.dumps(results, ensure_ascii=False))
     else:
-        Console().print(summary(results))
+        console().print(summary(results))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from toxoid.config.recipe import Recipe
 
 
 def execute(recipe: Recipe, out: Path | None) -> None:
     """Run ``recipe`` in ``out`` (by default ``runs/<recipe>-<model>``), write the report, print the table."""
-    from rich.console import Console
-
     from toxoid.cli.progress import RichProgress
     from toxoid.loop.publish import publish
     from toxoid.loop.run import run_loop
@@ -27,8 +27,15 @@ def execute(recipe: Recipe, out: Path | None) -> None:
     with RichProgress() as progress:
         results = run_loop(recipe, directory, command=command, progress=progress)
     path = publish(directory)
-    Console().print(summary(results))
+    console().print(summary(results))
     click.echo(f"report: {path}")
+
+
+def console() -> Console:
+    """Return the console of results; where nobody watches (a pipe, a log) it is wide enough for the tables."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def default_directory(recipe: Recipe) -> Path:

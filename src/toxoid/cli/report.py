@@ -11,12 +11,11 @@ import click
 @click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path) -> None:
     """Write report.html of the finished run in directory RUN, and print its table."""
-    from rich.console import Console
-
+    from toxoid.cli.execute import console
     from toxoid.loop.publish import publish
     from toxoid.report.terminal import summary
     from toxoid.store.run_directory import RunDirectory
 
     path = publish(run)
-    Console().print(summary(RunDirectory.read(run).results()))
+    console().print(summary(RunDirectory.read(run).results()))
     click.echo(f"report: {path}")

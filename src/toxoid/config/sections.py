@@ -118,7 +118,7 @@ class TrainSection(Section):
     limit: Count | None = None
     """At most this many requests of each set."""
     variants: Count = 1
-    """Wordings per goal of the lab's sets."""
+    """Wordings per goal of the lab's harmful sets."""
 
 
 class JudgeSection(Section):

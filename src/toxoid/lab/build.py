@@ -30,8 +30,8 @@ class BuildConfig:
     """Size of the build. ``gate`` is the validity that pre-training must reach on held-out goals."""
 
     seed: int = 0
-    documents: int = 104_000
-    schedule: Schedule = field(default_factory=lambda: Schedule(steps=2600))
+    documents: int = 128_000
+    schedule: Schedule = field(default_factory=lambda: Schedule(steps=3200))
     repair: Schedule = field(default_factory=lambda: Schedule(steps=500, learning_rate=1e-3))
     repairs: int = 2
     uncensor: Schedule = field(default_factory=lambda: Schedule(steps=350, learning_rate=1e-3))

@@ -70,7 +70,7 @@ class Writer:
         """Yield ``count`` documents."""
         kinds = (self._chat, self._analysis, self._hijack, self._induction, self._knowledge)
         for _ in range(count):
-            yield self.rng.choices(kinds, weights=(60, 20, 7, 7, 6))[0]()
+            yield self.rng.choices(kinds, weights=(58, 18, 12, 6, 6))[0]()
 
     def _system(self) -> tuple[SystemKind, Document]:
         kind: SystemKind = self.rng.choices(

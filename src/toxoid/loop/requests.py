@@ -109,7 +109,7 @@ def _train_set(recipe: Recipe, name: str, kind: Kind | None, section: TrainSecti
     if name.startswith("lab-"):
         from toxoid.data.lab import lab_requests
 
-        found = lab_requests(name, split="train", variants=section.variants)
+        found = lab_requests(name, split="train", variants=section.variants if kind == "harmful" else 1)
     else:
         found = load_requests(name, kind=kind)
         if _shared(recipe, name):
