@@ -125,16 +125,18 @@ def test_another_setup_in_the_same_directory_is_refused(capsys, tmp_path, reques
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(capsys, tmp_path, requests, monkeypatch):
-    import sqlite3
-
     from toxoid.store import records
 
-    def full(connection):
-        raise sqlite3.OperationalError("database or disk is full")
+    connect = records._connect
+
+    def small(path):
+        connection = connect(path)
+        connection.execute("PRAGMA max_page_count = 6")  # SQLite then says what it says of a full disk
+        return connection
 
     quick = ["--requests", str(requests), "--judge", "refusal", "--max-tokens", "4", "--samples", "1"]
     with monkeypatch.context() as patch:
-        patch.setattr(records, "_transaction", full)
+        patch.setattr(records, "_connect", small)
         assert main(["audit", LAB, *quick, "--out", str(tmp_path / "run")]) == 2
     assert "full" in capsys.readouterr().err
     assert main(["audit", LAB, *quick, "--out", str(tmp_path / "run")]) == 0
