@@ -137,8 +137,18 @@ def _meta(
         "systems": list(scored),
         "tasks": tasks,
         "fingerprint": dict(fingerprint),
-        "warnings": [],
+        "warnings": _unjudged(recipe, panel),
     }
+
+
+def _unjudged(recipe: Recipe, panel: Panel) -> list[str]:
+    """Return a line for every metric that no judge of the run answers: it is missing, not zero."""
+    return [
+        f"{task}: {metric.name} is not reported, because the judges of this run do not answer `{metric.aspect}`"
+        for task in recipe.audit.tasks
+        for metric in task_spec(task).metrics
+        if metric.aspect not in panel
+    ]
 
 
 def _power(scored: Sequence[Scored], recipe: Recipe) -> list[Power]:
