@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +35,8 @@ def answer(name: str = "lab-base") -> Callable[[dict[str, Any]], Reply]:
 def main() -> None:
     """Serve until interrupted."""
     with OpenAIServer(default=answer()) as server:
-        print(server.url, flush=True)
+        sys.stdout.write(server.url + "\n")
+        sys.stdout.flush()
         threading.Event().wait()
 
 

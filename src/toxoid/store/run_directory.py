@@ -257,6 +257,7 @@ def _settle(folder: Path, fingerprint: Any, info: Any) -> Mapping[str, Any]:
         return manifest
     manifest = _read_manifest(folder)
     if lines := fingerprint_difference(manifest["fingerprint"], fingerprint):
+        lines.sort(key=lambda line: "sha256" in line)  # causes before their consequences
         more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
         raise UsageError(
             f"{folder}: holds a run with another setup ({'; '.join(lines[:_SHOWN])}{more}): "
