@@ -124,7 +124,7 @@ def test_another_setup_in_the_same_directory_is_refused(capsys, tmp_path, reques
     assert (tmp_path / "run/results.json").read_bytes() == before
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(capsys, tmp_path, requests, monkeypatch):
+def test_a_full_disk_is_one_line_and_loses_nothing(capsys, tmp_path, monkeypatch):
     from toxoid.store import records
 
     connect = records._connect
@@ -134,12 +134,23 @@ def test_a_full_disk_is_one_line_and_loses_nothing(capsys, tmp_path, requests, m
         connection.execute("PRAGMA max_page_count = 6")  # SQLite then says what it says of a full disk
         return connection
 
-    quick = ["--requests", str(requests), "--judge", "refusal", "--max-tokens", "4", "--samples", "1"]
+    quick = [
+        "audit",
+        LAB,
+        "--requests",
+        "lab-harmful",
+        "--task",
+        "harmfulness",
+        "--max-tokens",
+        "4",
+        "--samples",
+        "1",
+    ]
     with monkeypatch.context() as patch:
         patch.setattr(records, "_connect", small)
-        assert main(["audit", LAB, *quick, "--out", str(tmp_path / "run")]) == 2
+        assert main([*quick, "--out", str(tmp_path / "run")]) == 2
     assert "full" in capsys.readouterr().err
-    assert main(["audit", LAB, *quick, "--out", str(tmp_path / "run")]) == 0
+    assert main([*quick, "--out", str(tmp_path / "run")]) == 0
 
 
 def test_training_an_endpoints_model_is_refused(capsys, tmp_path, requests):

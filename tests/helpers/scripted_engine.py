@@ -16,6 +16,9 @@ class ScriptedEngine:
     def identity(self):
         return {"engine": "scripted"}
 
+    def close(self):
+        pass
+
     def generate(self, requests, on_done=None):
         answers = []
         for index, request in enumerate(requests):

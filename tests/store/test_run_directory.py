@@ -59,7 +59,7 @@ def test_other_fingerprint_is_refused_by_name_and_nothing_is_touched(tmp_path):
     start(tmp_path / "run").close()
     before = contents(tmp_path / "run")
     with pytest.raises(
-        UsageError, match=r'model\.sha256: "1a" -> "2b"; seed: 0 -> 5.*another directory, or delete'
+        UsageError, match=r'seed: 0 -> 5; model\.sha256: "1a" -> "2b".*another directory, or delete'
     ):
         start(tmp_path / "run", model={"sha256": "2b"}, seed=5)
     before.pop("run.lock")

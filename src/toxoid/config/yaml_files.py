@@ -12,6 +12,7 @@ from toxoid.errors import UsageError
 
 Location: TypeAlias = tuple[str | int, ...]
 """The way to a value: mapping keys and list indices."""
+_LINE_BREAKS = frozenset("\x85\u2028\u2029")
 
 
 def load_yaml(path: str | Path) -> Any:
@@ -62,6 +63,8 @@ def parse_yaml(text: str, *, source: str) -> Any:
 def dump_yaml(value: Mapping[str, Any]) -> str:
     """Return ``value`` as YAML, keys in the given order; :func:`parse_yaml` gives it back."""
     text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=110)
+    if not _LINE_BREAKS.isdisjoint(text):  # PyYAML writes these as they are and reads them as blanks
+        text = yaml.safe_dump(value, sort_keys=False, allow_unicode=False, width=110)
     return text
 
 

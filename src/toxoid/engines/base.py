@@ -74,6 +74,9 @@ class Engine(Protocol):
         JSON values only. It enters the cache key of every generation and the fingerprint of a run.
         """
 
+    def close(self) -> None:
+        """Let go of connections and threads, if there are any; the engine is not used afterwards."""
+
     def generate(
         self, requests: Sequence[GenerationRequest], on_done: OnDone | None = None
     ) -> list[list[Completion]]:

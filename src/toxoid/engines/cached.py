@@ -46,6 +46,10 @@ class CachedEngine:
         """Return the inner engine's identity: a cache changes nothing."""
         return self.engine.identity()
 
+    def close(self) -> None:
+        """Close the inner engine."""
+        self.engine.close()
+
     def generate(
         self, requests: Sequence[GenerationRequest], on_done: OnDone | None = None
     ) -> list[list[Completion]]:

@@ -26,6 +26,10 @@ class GuidedEngine:
         """Return the inner engine's identity and the guidance."""
         return {**self.engine.identity(), "guidance": self.guidance}
 
+    def close(self) -> None:
+        """Close the inner engine."""
+        self.engine.close()
+
     def generate(
         self, requests: Sequence[GenerationRequest], on_done: OnDone | None = None
     ) -> list[list[Completion]]:

@@ -62,6 +62,9 @@ class LocalEngine:
         """Return the identity of the loaded model; batch limits are no part of it."""
         return dict(self.loaded.identity)
 
+    def close(self) -> None:
+        """Do nothing: there is nothing but memory to let go of."""
+
     def generate(
         self, requests: Sequence[GenerationRequest], on_done: OnDone | None = None
     ) -> list[list[Completion]]:

@@ -8,12 +8,21 @@ from toxoid.judges.panel import Panel, make_panel
 from toxoid.loop import models
 
 
+def panel_name(recipe: Recipe) -> str:
+    """Return the name of the recipe's panel; ``auto`` is the oracle for the lab's requests, the rules for others."""
+    if recipe.judge.name != "auto":
+        return recipe.judge.name
+    lab = all(source.startswith("lab-") for source in recipe.data.sets.values())
+    return "lab-oracle" if lab else "refusal"
+
+
 def choose_panel(recipe: Recipe) -> Panel:
-    """Return the recipe's judges; ``auto`` takes the oracle for the lab's requests and the rules for others."""
-    name = recipe.judge.name
-    if name == "auto":
-        lab = all(source.startswith("lab-") for source in recipe.data.sets.values())
-        name = "lab-oracle" if lab else "refusal"
+    """Return the recipe's judges.
+
+    Raises:
+        UsageError: An unknown name, or an LLM judge without a model.
+    """
+    name = panel_name(recipe)
     return make_panel(name, engine=_engine(recipe) if name == "llm" else None)
 
 

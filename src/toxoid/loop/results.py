@@ -14,6 +14,7 @@ from toxoid.audit.verdict import verdict
 from toxoid.config.recipe import BASE, ContrastSection, Recipe
 from toxoid.judges.card import packaged_card
 from toxoid.judges.panel import Panel, panel_identity
+from toxoid.loop.judging import panel_name
 from toxoid.loop.treat import Treated
 from toxoid.stats.power import minimum_detectable_effect
 from toxoid.store.keys import content_key
@@ -47,7 +48,7 @@ def assemble(
         "systems": [_system(name, scored[name], recipe, treated.get(name), settings) for name in scored],
         "comparisons": comparisons,
         "power": _power(scored[BASE], recipe),
-        "judge_card": packaged_card(recipe.judge.name, panel),
+        "judge_card": packaged_card(panel_name(recipe), panel),
         "notes": list(dict.fromkeys(notes)),
     }
 

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,14 +43,11 @@ class _Loop:
     requests: Requests
     items: Sequence[Item]
     base: LoadedModel | None
+    engine: Engine
     run: RunDirectory
     panel: Panel
     progress: Progress
     timings: dict[str, float] = field(default_factory=dict)
-
-    def engine(self, loaded: LoadedModel | None) -> Engine:
-        engine = models.local_engine(loaded) if loaded else models.endpoint_engine(self.recipe.model)
-        return CachedEngine(engine, self.run.records)
 
     def audit(self, name: str, engine: Engine, tasks: Sequence[str] | None = None) -> list[Scored]:
         """Audit one system on the frozen items."""
@@ -69,19 +66,15 @@ class _Loop:
         self.note_time(f"audit {name}", started)
         return scored
 
-    def treat(self, arm: ArmSection, engine: Engine, done: dict[str, Treated]) -> Treated:
+    def treat(self, arm: ArmSection, done: dict[str, Treated]) -> Treated:
         """Treat the model as one arm says."""
-        if self.base is None:
-            raise UsageError(
-                f'arm "{arm.name}" trains the model, and an endpoint\'s weights are elsewhere: give a checkpoint '
-                "folder or Hub id, or audit the endpoint with `toxoid audit`"
-            )
+        assert self.base is not None, "checked when the run was opened"
         started = time.monotonic()
         treated = treat(
             self.recipe,
             arm,
             base=self.base,
-            engine=engine,
+            engine=self.engine,
             panel=self.panel,
             training=self.requests.train[arm.name],
             run=self.run,
@@ -93,7 +86,8 @@ class _Loop:
 
     def audit_arm(self, arm: ArmSection, treated: Treated) -> list[Scored]:
         """Audit a treated model."""
-        engine = self.engine(models.load_treated(self.recipe.model, treated.path))
+        loaded = models.load_treated(self.recipe.model, treated.path)
+        engine = CachedEngine(models.local_engine(loaded), self.run.records)
         return self.audit(arm.name, models.guided(engine) if arm.guided else engine, arm.tasks)
 
     def note_time(self, stage: str, started: float) -> None:
@@ -123,12 +117,17 @@ def align(recipe: Recipe, directory: Path, *, progress: Progress = SILENT) -> Tr
         UsageError: The recipe, the model, the data or the directory cannot work.
     """
     with _opened(recipe, directory, progress) as loop:
-        return loop.treat(recipe.arms[0], loop.engine(loop.base), {})
+        return loop.treat(recipe.arms[0], {})
 
 
 @contextmanager
 def _opened(recipe: Recipe, directory: Path, progress: Progress) -> Iterator[_Loop]:
     """Load what a run needs and open its directory; everything that can be wrong is found before that."""
+    if recipe.arms and recipe.model.endpoint:
+        raise UsageError(
+            f'arm "{recipe.arms[0].name}" trains the model, and an endpoint\'s weights are elsewhere: give a '
+            "checkpoint folder or Hub id, or audit the endpoint with `toxoid audit`"
+        )
     requests = load_all(recipe)
     items = audit_items(recipe, requests)
     base = None if recipe.model.endpoint else models.load(recipe.model)
@@ -138,15 +137,16 @@ def _opened(recipe: Recipe, directory: Path, progress: Progress) -> Iterator[_Lo
     settings = recipe.model_dump(mode="json")
     with RunDirectory.open(directory, fingerprint=fingerprint, recipe=settings, info=_machine()) as run:
         cached: Panel = {aspect: CachedJudge(judge, run.records) for aspect, judge in panel.items()}
-        yield _Loop(recipe, requests, items, base, run, cached, progress, _timings(run))
+        with closing(engine):
+            asked = CachedEngine(engine, run.records)
+            yield _Loop(recipe, requests, items, base, asked, run, cached, progress, _timings(run))
 
 
 def _stages(loop: _Loop, command: str) -> Results:
-    engine = loop.engine(loop.base)
-    scored = {BASE: loop.audit(BASE, engine)}
+    scored = {BASE: loop.audit(BASE, loop.engine)}
     treated: dict[str, Treated] = {}
     for arm in loop.recipe.arms:
-        treated[arm.name] = loop.treat(arm, engine, treated)
+        treated[arm.name] = loop.treat(arm, treated)
         scored[arm.name] = loop.audit_arm(arm, treated[arm.name])
     results = assemble(
         loop.recipe,
