@@ -39,6 +39,7 @@ _DATA_OPTIONS = (
     click.option("--samples", type=int, help="Replies per item."),
     click.option("--temperature", type=float, help="Sampling temperature; 0 is greedy."),
     click.option("--max-tokens", type=int, help="Tokens per reply."),
+    click.option("--guided", is_flag=True, default=None, help="Ask under the safe system prompt."),
     click.option("--seed", type=int, help="Of everything random."),
     click.option(
         "--set",
@@ -65,6 +66,7 @@ _KEYS = {
     "samples": "audit.samples",
     "temperature": "audit.sampling.temperature",
     "max_tokens": "audit.sampling.max_tokens",
+    "guided": "audit.guided",
     "seed": "seed",
 }
 

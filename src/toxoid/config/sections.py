@@ -163,6 +163,8 @@ class AuditSection(Section):
     """Attack of a task, in place of its own (`toxoid ls attacks`)."""
     samples: Count = 2
     """Replies per item."""
+    guided: bool = False
+    """Whether every system is asked under the safe system prompt (guided inference)."""
     sampling: SamplingSection = SamplingSection()
 
     @field_validator("tasks")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from toxoid.audit.items import Item
 from toxoid.audit.rates import Settings, comparison_rows, flips, rate_rows
 from toxoid.audit.results import Comparison, Flip, Meta, Power, Results, System, TaskInfo
 from toxoid.audit.run import Scored
@@ -47,7 +48,7 @@ def assemble(
         "rows": headline["rows"] if headline else [],
         "systems": [_system(name, scored[name], recipe, treated.get(name), settings) for name in scored],
         "comparisons": comparisons,
-        "power": _power(scored[BASE], recipe),
+        "power": power_rows([entry.item for entry in scored[BASE]], recipe),
         "judge_card": packaged_card(panel_name(recipe), panel),
         "notes": list(dict.fromkeys(notes)),
     }
@@ -152,11 +153,21 @@ def _unjudged(recipe: Recipe, panel: Panel) -> list[str]:
     ]
 
 
-def _power(scored: Sequence[Scored], recipe: Recipe) -> list[Power]:
+def power_note(items: Sequence[Item], recipe: Recipe) -> str:
+    """Return in one line, before anything is measured, which changes the run will probably be able to see."""
+    found = [
+        f"{row['task']} {effect:.0%}"
+        for row in power_rows(items, recipe)
+        if (effect := row["minimum_detectable_effect"]) is not None
+    ]
+    return f"smallest change that would be seen with 80 % probability: {', '.join(found) or 'none, too few items'}"
+
+
+def power_rows(items: Sequence[Item], recipe: Recipe) -> list[Power]:
     """Return, by task, the smallest difference that the paired test would probably find."""
     found: list[Power] = []
     for task in recipe.audit.tasks:
-        n = len({entry.item.request.id for entry in scored if entry.item.task == task})
+        n = len({item.request.id for item in items if item.task == task})
         effect = minimum_detectable_effect(n, recipe.audit.samples, 0.5, intra_cluster_correlation=0.3)
         found.append({"task": task, "n_items": n, "minimum_detectable_effect": effect and round(effect, 4)})
     return found

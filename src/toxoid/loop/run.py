@@ -25,7 +25,7 @@ from toxoid.judges.panel import Panel, panel_identity
 from toxoid.loop import models
 from toxoid.loop.judging import choose_panel
 from toxoid.loop.requests import Requests, audit_items, load_all
-from toxoid.loop.results import assemble
+from toxoid.loop.results import assemble, power_note
 from toxoid.loop.treat import Treated, matched_arm, treat
 from toxoid.progress import SILENT, Progress
 from toxoid.store.files import write_json_atomic
@@ -49,11 +49,13 @@ class _Loop:
     progress: Progress
     timings: dict[str, float] = field(default_factory=dict)
 
-    def audit(self, name: str, engine: Engine, tasks: Sequence[str] | None = None) -> list[Scored]:
+    def audit(
+        self, name: str, engine: Engine, tasks: Sequence[str] | None = None, *, guided: bool = False
+    ) -> list[Scored]:
         """Audit one system on the frozen items."""
         sampling, started = self.recipe.audit.sampling, time.monotonic()
         scored = run_audit(
-            engine,
+            models.guided(engine) if guided or self.recipe.audit.guided else engine,
             self.panel,
             [item for item in self.items if tasks is None or item.task in tasks],
             sampling=Sampling(sampling.temperature, sampling.top_p, sampling.max_tokens),
@@ -88,7 +90,7 @@ class _Loop:
         """Audit a treated model."""
         loaded = models.load_treated(self.recipe.model, treated.path)
         engine = CachedEngine(models.local_engine(loaded), self.run.records)
-        return self.audit(arm.name, models.guided(engine) if arm.guided else engine, arm.tasks)
+        return self.audit(arm.name, engine, arm.tasks, guided=arm.guided)
 
     def note_time(self, stage: str, started: float) -> None:
         """Keep how long a stage took; what was cached takes no time and keeps its first measurement."""
@@ -143,6 +145,7 @@ def _opened(recipe: Recipe, directory: Path, progress: Progress) -> Iterator[_Lo
 
 
 def _stages(loop: _Loop, command: str) -> Results:
+    loop.progress.note(power_note(loop.items, loop.recipe))
     scored = {BASE: loop.audit(BASE, loop.engine)}
     treated: dict[str, Treated] = {}
     for arm in loop.recipe.arms:
