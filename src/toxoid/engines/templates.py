@@ -205,7 +205,7 @@ def _render(tokenizer: Any, messages: Sequence[Message], *, generation_prompt: b
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _special_text(tokenizer: Any, token: int) -> str:
