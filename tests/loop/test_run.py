@@ -136,7 +136,9 @@ def test_a_task_without_requests_is_refused_by_name(small_recipe, tmp_path):
 
 
 def test_guidance_reaches_every_system(small_recipe, finished, tmp_path):
-    guided = with_overrides(without_arms(small_recipe), {"audit.guided": True, "audit.tasks": ["harmfulness"]})
+    guided = with_overrides(
+        without_arms(small_recipe), {"audit.guided": True, "audit.tasks": ["harmfulness"]}
+    )
     rates = run_loop(guided, tmp_path / "guided")["systems"][0]["rates"]
     plain = finished[1]["systems"][0]["rates"]
     assert rates[0]["rate"] > plain[0]["rate"]
