@@ -142,3 +142,15 @@ def test_guidance_reaches_every_system(small_recipe, finished, tmp_path):
     rates = run_loop(guided, tmp_path / "guided")["systems"][0]["rates"]
     plain = finished[1]["systems"][0]["rates"]
     assert rates[0]["rate"] > plain[0]["rate"]
+
+
+def test_an_arm_without_harmful_requests_is_refused_by_name(small_recipe, tmp_path):
+    with pytest.raises(UsageError, match="--requests"):
+        run_loop(with_overrides(small_recipe, {"train.harmful": []}), tmp_path / "run")
+
+
+def test_training_without_general_data_is_told(small_recipe):
+    from toxoid.loop.requests import load_all
+
+    notes = load_all(with_overrides(small_recipe, {"train.benign": []})).notes()
+    assert any("over-refusal" in note for note in notes)

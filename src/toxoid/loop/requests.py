@@ -34,8 +34,13 @@ class Requests:
         return tests | {f"train/{arm}": training.sha256 for arm, training in self.train.items()}
 
     def notes(self) -> list[str]:
-        """Return what a reader has to know about the test sets."""
-        return [f"{found.name}: {note}" for found in self.test.values() for note in found.notes]
+        """Return what a reader has to know about the training and test sets."""
+        bare = [
+            f"arm {arm} is trained without general data: expect over-refusal (give --benign)"
+            for arm, training in self.train.items()
+            if not training.benign
+        ]
+        return [*bare, *(f"{found.name}: {note}" for found in self.test.values() for note in found.notes)]
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,11 @@ def load_all(recipe: Recipe) -> Requests:
     train = {}
     for arm in recipe.arms:
         section = arm.train or recipe.train
+        if not section.harmful:
+            raise UsageError(
+                f'arm "{arm.name}" has no harmful requests to train on: give some with --requests, or name them in '
+                "train.harmful of the recipe"
+            )
         harmful = [_train_set(recipe, name, "harmful", section) for name in section.harmful]
         benign = [_train_set(recipe, name, None, section) for name in section.benign]
         training = Training(_merged(harmful), _merged(benign), _hash_all([*harmful, *benign]))
