@@ -32,7 +32,7 @@ test: $(STAMP)  ## Run the linters and the tests (a few minutes on two cores).
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow" --cov --cov-report=term:skip-covered
 
 test-slow: $(STAMP)  ## Run the opt-in checks: the report in a real browser (needs chromium).
-	$(BIN)/pip install --quiet --disable-pip-version-check '.[browser]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[browser]'
 	$(BIN)/pytest -m slow
 
 bench: $(STAMP)  ## Run the benchmarks.
