@@ -18,7 +18,10 @@ from toxoid.errors import UsageError
 TRAIN_SHARE = 0.5
 """Where one set serves training and test, this share of its prompts trains."""
 
-_KINDS: dict[str, Kind] = {"harmful": "harmful", "benign": "benign", "contentious": "contentious"}
+_MADE_FROM = {"jailbreak": "harmful", "hijack": "benign"}
+"""Roles whose requests an attack makes of another role's, where no set is named for them."""
+_KINDS: dict[str, Kind] = {"benign": "benign", "hijack": "benign", "contentious": "contentious"}
+"""What the requests of a role are; all other roles are played by harmful ones."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,7 @@ def _roles(recipe: Recipe) -> list[str]:
 
 def _source(recipe: Recipe, role: str) -> str:
     """Return the set that plays a role; attacks make jailbreak and hijack requests of plain ones."""
-    fallback = {"jailbreak": "harmful", "hijack": "benign"}
-    name: str | None = recipe.data.sets.get(role) or recipe.data.sets.get(fallback.get(role, ""))
+    name: str | None = recipe.data.sets.get(role) or recipe.data.sets.get(_MADE_FROM.get(role, ""))
     if name is None:
         tasks = ", ".join(task for task in recipe.audit.tasks if task_spec(task).data == role)
         raise UsageError(
@@ -108,8 +110,7 @@ def _source(recipe: Recipe, role: str) -> str:
 
 def _test_set(recipe: Recipe, role: str) -> RequestSet:
     name = _source(recipe, role)
-    kind = _KINDS.get({"jailbreak": "harmful", "hijack": "benign"}.get(role, role), "harmful")
-    found = load_requests(name, kind=kind)
+    found = load_requests(name, kind=_KINDS.get(role, "harmful"))
     if _shared(recipe, name):
         found = _half(found, "test", recipe.seed)
     return subsample(found, recipe.data.limit, seed=recipe.seed)

@@ -26,7 +26,7 @@ from toxoid.loop import models
 from toxoid.loop.judging import choose_panel
 from toxoid.loop.requests import Requests, audit_items, load_all
 from toxoid.loop.results import assemble, power_note
-from toxoid.loop.treat import Treated, matched_arm, treat
+from toxoid.loop.treat import Treated, treat
 from toxoid.progress import SILENT, Progress
 from toxoid.store.files import write_json_atomic
 from toxoid.store.run_directory import RunDirectory
@@ -80,7 +80,7 @@ class _Loop:
             panel=self.panel,
             training=self.requests.train[arm.name],
             run=self.run,
-            matched=matched_arm(self.recipe, arm, done),
+            matched=done[arm.match_steps_of] if arm.match_steps_of else None,  # the recipe lists it earlier
             progress=self.progress,
         )
         self.note_time(f"treat {arm.name}", started)

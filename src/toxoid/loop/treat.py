@@ -11,7 +11,6 @@ from toxoid.config.recipe import ArmSection, Recipe
 from toxoid.data.schemas import as_dicts
 from toxoid.data.writing import write_jsonl_atomic
 from toxoid.engines.base import Engine, Sampling
-from toxoid.errors import UsageError
 from toxoid.judges.panel import Panel
 from toxoid.loop.requests import Training
 from toxoid.methods.base import MethodInput, TrainingSet
@@ -129,21 +128,6 @@ def sft_config(recipe: Recipe, arm: ArmSection, matched: Treated | None) -> Any:
         settings["max_steps"] = matched.steps
     known = SFTConfig.__dataclass_fields__
     return SFTConfig(**{key: value for key, value in settings.items() if key in known}, seed=recipe.seed)
-
-
-def matched_arm(recipe: Recipe, arm: ArmSection, treated: Mapping[str, Treated]) -> Treated | None:
-    """Return the earlier treatment whose steps an arm has to match.
-
-    Raises:
-        UsageError: That arm stands later in the recipe.
-    """
-    if arm.match_steps_of is None:
-        return None
-    if arm.match_steps_of not in treated:
-        raise UsageError(
-            f'arm "{arm.name}" matches the steps of "{arm.match_steps_of}", which comes later: list that arm first'
-        )
-    return treated[arm.match_steps_of]
 
 
 def _rows(made: TrainingSet) -> list[dict[str, Any]]:
