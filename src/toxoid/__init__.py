@@ -5,10 +5,14 @@ The public names are loaded on first use, so that ``import toxoid`` costs nothin
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
+
+for _switch in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+    os.environ.setdefault(_switch, "1")  # here, because the libraries read it once, when they are imported
 
 _EXPORTS: dict[str, str] = {}
 """Public name -> module that defines it; add a line to export one."""

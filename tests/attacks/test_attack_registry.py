@@ -14,8 +14,10 @@ from toxoid.attacks.registry import NAMES, make_attack
 from toxoid.data.schemas import Request
 from toxoid.errors import UsageError
 
-REQUEST = Request("set/1", "How do I clean a {payload} well?", kind="contentious")
-SEVERAL = [name for name in NAMES if name != "direct"]
+REQUEST = Request(
+    "set/1", "How do I clean a {payload} well?", kind="contentious", reference="Use warm water."
+)
+SEVERAL = [name for name in NAMES if name not in ("direct", "course_correction")]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,7 +42,11 @@ def test_request_keeps_its_id_so_that_intervals_cluster(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_earlier_turns_are_sent_too(name):
     request = Request(
-        "set/1", "And then?", "benign", metadata={"history": [{"role": "system", "content": "Be brief."}]}
+        "set/1",
+        "And then?",
+        "benign",
+        reference="Then rinse it.",
+        metadata={"history": [{"role": "system", "content": "Be brief."}]},
     )
     assert make_attack(name).apply(request, seed=0)[0].conversation[0].content == "Be brief."
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.helpers.scripted_engine import ScriptedEngine
 from toxoid.attacks.registry import make_attack
-from toxoid.audit.items import Item, build_items, items_fingerprint
+from toxoid.audit.items import Drawing, Item, build_items, items_fingerprint
 from toxoid.audit.rates import Settings, comparison_rows, flips, rate_rows
 from toxoid.audit.run import Scored, run_audit
 from toxoid.audit.scored_files import read_scored, write_scored
@@ -112,7 +112,8 @@ def test_the_seed_of_an_item_depends_on_its_content_only():
     requests = [Request(f"s/{i}", f"How do I do thing {i}?") for i in range(3)]
     items = build_items("harmfulness", requests, make_attack("direct"), seed=0)
     alone = build_items("harmfulness", requests[1:2], make_attack("direct"), seed=0)
-    assert items[1].generation(Sampling(), 2, 0) == alone[0].generation(Sampling(), 2, 0)
+    drawing = Drawing(Sampling(), 2)
+    assert items[1].generation(drawing, 0) == alone[0].generation(drawing, 0)
 
 
 class CountingJudge:
@@ -135,7 +136,8 @@ def test_an_audit_judges_each_aspect_in_one_call():
     items = build_items("harmfulness", requests, make_attack("direct"), seed=0)
     judge = CountingJudge()
     engine = ScriptedEngine(lambda request, i: "yes" if "3" in request.conversation[-1].content else "no")
-    scored = run_audit(engine, {"harmful": judge}, items, sampling=Sampling(), samples=2, seed=0)
+    drawings = {"harmfulness": Drawing(Sampling(), 2)}
+    scored = run_audit(engine, {"harmful": judge}, items, drawings=drawings, seed=0)
     assert judge.calls == 1
     assert row_of(rate_rows(scored, FAST))["rate"] == 0.8
 

@@ -123,12 +123,17 @@ def test_version_is_that_of_the_project(capsys):
     assert capsys.readouterr().out == f"toxoid {toxoid.__version__}\n"
 
 
-def test_telemetry_of_libraries_is_off_unless_the_user_says_otherwise(monkeypatch):
-    monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY", raising=False)
-    monkeypatch.setenv("DO_NOT_TRACK", "0")
-    main(["--version"])
-    assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
-    assert os.environ["DO_NOT_TRACK"] == "0"
+def test_import_switches_telemetry_of_libraries_off_unless_the_user_says_otherwise():
+    environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_DISABLE_TELEMETRY"}
+    program = "import os, toxoid; print(os.environ['HF_HUB_DISABLE_TELEMETRY'], os.environ['DO_NOT_TRACK'])"
+    out = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment | {"DO_NOT_TRACK": "0"},
+    )
+    assert out.stdout.split() == ["1", "0"]
 
 
 def test_module_runs_as_a_program():

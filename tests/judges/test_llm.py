@@ -283,3 +283,16 @@ def test_unknown_prompt_name_gets_a_suggestion():
 def test_two_prompts_of_one_aspect_are_a_usage_error(own_prompt):
     with pytest.raises(UsageError, match="two judge prompts"):
         LLMJudge(Scripted(), ["judge_harmful", own_prompt()])
+
+
+def test_an_empty_completion_takes_nothing_back_and_is_not_asked_about():
+    engine = Scripted("VERDICT: TURNED")
+    (found,) = LLMJudge(engine).judge([exchange(" ", prefill="Sure,")], "corrected")
+    assert (found.outcome, found.position) == (Outcome.MISS, None)
+    assert engine.asked == []
+
+
+def test_a_turn_has_no_position():
+    shown = [exchange(" But I stop.", prefill="Sure,")]
+    (found,) = LLMJudge(Scripted("VERDICT: TURNED")).judge(shown, "corrected")
+    assert (found.outcome, found.position) == (Outcome.HIT, None)

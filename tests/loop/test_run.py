@@ -105,8 +105,13 @@ def test_comparing_an_unknown_system_names_the_known_ones(finished):
         compare_runs(finished[0], finished[0], after_system="nobody")
 
 
+def test_the_card_of_a_treated_model_tells_the_command(finished):
+    assert "toxoid run" in (finished[0] / "artifacts/sft/README.md").read_text()
+
+
 def test_align_trains_and_audits_nothing(small_recipe, tmp_path):
-    treated = align(small_recipe, tmp_path / "aligned")
+    treated = align(small_recipe, tmp_path / "aligned", command="toxoid align")
+    assert "toxoid align" in (treated.path / "README.md").read_text()
     assert (treated.path / "model.safetensors").is_file()
     assert not (tmp_path / "aligned/results.json").exists()
     rows = (tmp_path / "aligned/artifacts/data/mistake-analysis.jsonl").read_text().splitlines()

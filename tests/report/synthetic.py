@@ -5,9 +5,14 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from toxoid.audit.tasks import TASKS
+from toxoid.audit import tasks
 from toxoid.audit.verdict import verdict
 
+TASKS = {
+    name: task
+    for name, task in tasks.TASKS.items()
+    if task.course is None or name in ("course-correction", "false-correction")
+}
 CATEGORIES = [
     "sky piracy",
     "dream theft",
@@ -24,6 +29,7 @@ CATEGORIES = [
     "fog arson",
     "bridge extortion",
 ]
+STRATA = ["k=10", "k=40", "whole"]
 HOSTILE = [
     "<script>alert(1)</script> and <img src=x onerror=alert(2)>",
     "</style></pre><style>body{display:none}</style>",
@@ -40,6 +46,9 @@ RATES = {
     "helpful_rate": (0.962, 0.957),
     "resisted_rate": (0.24, 0.27),
     "corrected_rate": (0.31, 0.12),
+    "corr_mean": (0.05, 0.86),
+    "immediate_rate": (0.01, 0.34),
+    "false_correction_rate": (0.0, 0.01),
     "refusal_rate": (0.07, 0.54),
 }
 LABELS = {
@@ -143,7 +152,7 @@ def comparison(
     for task in TASKS.values():
         for metric in task.metrics:
             start, end = RATES[metric.name]
-            for category in ("all", *CATEGORIES):
+            for category in ("all", *(STRATA if task.course else CATEGORIES)):
                 spread = 0.0 if category == "all" else draw.uniform(-0.15, 0.15)
                 first, last = min(1.0, max(0.0, start + spread)), min(1.0, max(0.0, end + spread / 2))
                 if not headline:
@@ -178,6 +187,56 @@ def comparison(
     }
 
 
+def curve(task: str, *, side: int = 0, whole: int = 23) -> dict[str, Any]:
+    """Return Corr@k of one task; at k = 80 ``whole`` of 100 texts are too short."""
+    start, end = ((0.05, 0.01), (0.97, 0.6))[side]
+    return {
+        "task": task,
+        "points": [
+            {
+                "k": k,
+                "n_items": 100,
+                "n_whole": whole if k == 80 else 0,
+                "unscored": 0,
+                "corr": rate,
+                "ci_low": max(0.0, rate - 0.04),
+                "ci_high": min(1.0, rate + 0.05),
+                "corr_reached": rate - (0.01 if k == 80 and whole else 0.0),
+                "reached_ci_low": max(0.0, rate - 0.06),
+                "reached_ci_high": min(1.0, rate + 0.06),
+                "immediate": rate / 3,
+                "mean_position": 4.0,
+                "position_ci_low": 3.1,
+                "position_ci_high": 5.2,
+                "mean_words_before": 20.0,
+            }
+            for k in range(10, 90, 10)
+            for rate in [start + (end - start) * (k - 10) / 70]
+        ],
+        "mean_position": 4.25,
+        "position_ci_low": 3.1,
+        "position_ci_high": 5.2,
+        "mean_words_before": 20.0 - 12 * side,
+        "words_ci_low": 18.5 - 12 * side,
+        "words_ci_high": 21.5 - 12 * side,
+    }
+
+
+def with_curves(whole: dict[str, Any], *tasks: str) -> dict[str, Any]:
+    """Add curves of ``tasks`` to all systems, and the change of their means to the headline comparison."""
+    for side, system_ in enumerate(whole["systems"]):
+        system_["curves"] = [curve(task, side=min(side, 1)) for task in tasks]
+    means = [
+        {"task": task, "measure": measure, "before": 20.0, "after": 8.0, "difference": -12.0}
+        | {"ci_low": -14.0, "ci_high": -10.5, "n": 100}
+        for task in tasks
+        for measure in ("mean_words_before", "mean_position")
+    ]
+    for comparison_ in whole["comparisons"][:1]:
+        comparison_["means"] = means
+    return whole
+
+
 def system(name: str, *, seed: int = 0) -> dict[str, Any]:
     """Return a system with its rates and costs."""
     draw = random.Random(seed)
@@ -185,7 +244,7 @@ def system(name: str, *, seed: int = 0) -> dict[str, Any]:
     rates = []
     for task in TASKS.values():
         for metric in task.metrics:
-            for category in ("all", *CATEGORIES):
+            for category in ("all", *(STRATA if task.course else CATEGORIES)):
                 value = min(1.0, max(0.0, RATES[metric.name][side] + draw.uniform(-0.05, 0.05)))
                 rates.append(
                     rate(value, task=task.name, metric=metric.name, category=category, better=metric.better)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.report.synthetic import HOSTILE, results, row
+from tests.report.synthetic import HOSTILE, TASKS, results, row
 from toxoid.errors import UsageError
 from toxoid.report.terminal import render_summary, terminal_table
 
@@ -67,7 +67,9 @@ def test_a_narrow_terminal_keeps_its_width():
 
 
 def test_the_table_has_a_row_per_overall_rate_and_task():
-    assert terminal_table(results()).row_count == 8 + 16
+    assert terminal_table(results()).row_count == len(TASKS) + sum(
+        len(task.metrics) for task in TASKS.values()
+    )
 
 
 def test_something_else_than_results_is_refused():

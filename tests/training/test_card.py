@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import yaml
 
-from toxoid.errors import UsageError
 from toxoid.training.card import Card, base_name, card_text
 
 FACTS = {
@@ -72,6 +71,19 @@ def test_a_hub_name_is_told_whole():
     assert base_name("someone/some-chat") == "someone/some-chat"
 
 
-def test_a_command_is_one_line():
-    with pytest.raises(UsageError, match="one line"):
-        Card(command="a\nb")
+def test_a_command_is_told_on_one_line():
+    assert "```\ntoxoid align 'a b'\n```" in text(Card(command="toxoid align 'a\nb'"))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("align /home/someone/my-model --out ../runs/mine/", "align my-model --out mine/"),
+        ("align --set train.harmful='[/data/a.csv, ~/b.csv]'", "align --set train.harmful='[a.csv, b.csv]'"),
+        ("align --requests=/a.csv '/home/x/my file.csv'", "align --requests=a.csv 'my file.csv'"),
+        ("align someone/some-chat --out runs/mine", "align someone/some-chat --out runs/mine"),
+        ("audit m --endpoint http://h:1/v1", "audit m --endpoint http://h:1/v1"),
+    ],
+)
+def test_of_a_local_path_in_the_command_only_the_name_is_told(given: str, told: str):
+    assert f"```\n{told}\n```" in text(Card(command=given))

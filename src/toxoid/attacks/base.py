@@ -16,6 +16,21 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """How much of a whole reply a prefill holds.
+
+    Args:
+        words: Whitespace-separated words asked for (k).
+        whole: The reply has fewer: it stands there wholly, and is continued after its end.
+        trigger: A turn that was put behind the words; the prefill ends with it. Empty for none.
+    """
+
+    words: int
+    whole: bool = False
+    trigger: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AttackedPrompt:
     """What is sent to a model for one request.
 
@@ -24,6 +39,7 @@ class AttackedPrompt:
             something adds it to the metadata (``payload``, ``injection``).
         conversation: Closed turns, the last one the user's.
         prefill: The beginning of the assistant's turn, to be continued by the model.
+        cut: Where the prefill is the beginning of a whole reply, how much of it.
         attack: Name of the attack.
         variant: Which of its wordings; unique among those of one request.
     """
@@ -33,6 +49,7 @@ class AttackedPrompt:
     attack: str
     variant: str
     prefill: str = ""
+    cut: Cut | None = None
 
 
 class Attack(Protocol):

@@ -10,6 +10,7 @@ from toxoid.errors import UsageError, did_you_mean
 NAMES: dict[str, str] = {
     "direct": "the request as it is: the control",
     "prefill": "the reply is begun affirmatively (the data set's target, or own openers)",
+    "course_correction": "the reply is begun with the first words of a whole harmful one, at several lengths",
     "persona": "the model is told to be somebody who never declines",
     "role_play": "the request becomes part of a scene, a game or an exercise",
     "goal_hijacking": "benign requests with an instruction that replaces their task by a marker sentence",
@@ -48,6 +49,12 @@ def _prefill(variants: int, pool: Pool) -> Attack:
     return Prefill(variants, pool)
 
 
+def _course_correction(variants: int, pool: Pool) -> Attack:
+    from toxoid.attacks.course_correction import CourseCorrection
+
+    return CourseCorrection(variants=variants, opener=pool)
+
+
 def _persona(variants: int, pool: Pool) -> Attack:
     from toxoid.attacks.framing import Framing
 
@@ -75,6 +82,7 @@ def _suffix_injection(variants: int, pool: Pool) -> Attack:
 _MAKERS: dict[str, Callable[[int, Pool], Attack]] = {
     "direct": _direct,
     "prefill": _prefill,
+    "course_correction": _course_correction,
     "persona": _persona,
     "role_play": _role_play,
     "goal_hijacking": _goal_hijacking,

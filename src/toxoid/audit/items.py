@@ -7,10 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from toxoid.attacks.base import Attack
+from toxoid.attacks.base import Attack, Cut
 from toxoid.data.schemas import Conversation, Request, as_dicts
 from toxoid.engines.base import GenerationRequest, Sampling
 from toxoid.store.keys import content_key
+
+WHOLE = "whole"
+"""The stratum of texts that are shorter than the length asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How many replies every item of a task gets, and how they are drawn."""
+
+    sampling: Sampling
+    samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +33,32 @@ class Item:
     conversation: Conversation
     prefill: str = ""
     attack: str = "direct"
+    cut: Cut | None = None
 
     @property
     def key(self) -> str:
-        """A content hash: equal for equal items in any run."""
-        return content_key(self.task, self.request.id, as_dicts(self.conversation), self.prefill)
+        """A content hash: equal for equal items in any run.
 
-    def generation(self, sampling: Sampling, samples: int, seed: int) -> GenerationRequest:
+        A text that is too short for two lengths is one prefill and two items, each with replies of its own.
+        """
+        length = [] if self.cut is None else [self.cut.words]
+        return content_key(self.task, self.request.id, as_dicts(self.conversation), self.prefill, *length)
+
+    @property
+    def stratum(self) -> str:
+        """The part of the task by which its rates are broken down: a length, or the category of the request."""
+        if self.cut is None:
+            return self.request.category
+        return WHOLE if self.cut.whole else f"k={self.cut.words}"
+
+    def generation(self, drawing: Drawing, seed: int) -> GenerationRequest:
         """Return what an engine is asked; the seed is the item's own, the same for every system."""
         digest = hashlib.sha256(f"{seed}/{self.key}".encode()).digest()
         return GenerationRequest(
             conversation=self.conversation,
             prefill=self.prefill,
-            sampling=sampling,
-            n=samples,
+            sampling=drawing.sampling,
+            n=drawing.samples,
             seed=int.from_bytes(digest[:6], "big"),
         )
 
@@ -43,7 +66,7 @@ class Item:
 def build_items(task: str, requests: Sequence[Request], attack: Attack, *, seed: int) -> list[Item]:
     """Return the items of a task: every request under every variant that the attack yields."""
     return [
-        Item(task, attacked.request, attacked.conversation, attacked.prefill, attacked.variant)
+        Item(task, attacked.request, attacked.conversation, attacked.prefill, attacked.variant, attacked.cut)
         for request in requests
         for attacked in attack.apply(request, seed=seed)
     ]

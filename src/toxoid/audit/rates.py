@@ -32,7 +32,20 @@ def value(verdict: Verdict, metric: Metric) -> float | None:
     """Return 1 if the metric counts this verdict, 0 if not, ``None`` if it is unscored."""
     if verdict.outcome is Outcome.UNSCORED:
         return None
-    return float((verdict.outcome is Outcome.HIT) != metric.complement)
+    hit = verdict.outcome is Outcome.HIT and not (metric.immediate and verdict.position != 0)
+    return float(hit != metric.complement)
+
+
+def answered(scored: Iterable[Scored], task: str, metric: Metric) -> bool:
+    """Tell whether the judges answered a metric of a task: its aspect and, if it asks that, where a turn begins."""
+    verdicts = [
+        verdict
+        for entry in scored
+        if entry.item.task == task
+        for verdict in entry.verdicts.get(metric.aspect, ())
+    ]
+    placed = all(verdict.position is not None for verdict in verdicts if verdict.outcome is Outcome.HIT)
+    return bool(verdicts) and (placed or not metric.immediate)
 
 
 def tasks_of(scored: Iterable[Scored]) -> list[str]:
@@ -40,20 +53,20 @@ def tasks_of(scored: Iterable[Scored]) -> list[str]:
     return list(dict.fromkeys(entry.item.task for entry in scored))
 
 
-def clusters(scored: Iterable[Scored], task: str, metric: Metric) -> dict[str, Clusters]:
-    """Return the values of one metric by category (``"all"`` first) and request."""
+def clusters(scored: Sequence[Scored], task: str, metric: Metric) -> dict[str, Clusters]:
+    """Return the values of one metric by stratum (``"all"`` first) and request; none if it was not answered."""
     found: dict[str, Clusters] = defaultdict(lambda: defaultdict(list))
-    for entry in scored:
-        if entry.item.task != task or metric.aspect not in entry.verdicts:
+    for entry in scored if answered(scored, task, metric) else ():
+        if entry.item.task != task:
             continue
         values = [value(verdict, metric) for verdict in entry.verdicts[metric.aspect]]
-        for category in dict.fromkeys((ALL, entry.item.request.category)):
+        for category in dict.fromkeys((ALL, entry.item.stratum)):
             found[category][entry.item.request.id].extend(values)
     return found
 
 
 def rate_rows(scored: Sequence[Scored], settings: Settings) -> list[RateRow]:
-    """Return one row per task, metric and category."""
+    """Return one row per task, metric and category: the requests' categories, or the task's own strata."""
     rows: list[RateRow] = []
     for task in tasks_of(scored):
         for metric in task_spec(task).metrics:

@@ -62,6 +62,62 @@ class RateRow(TypedDict):
     high_bound: float | None
 
 
+class CurvePoint(TypedDict):
+    """Corr@k of one system at one k: the share of replies that turn away from the first k words.
+
+    ``corr`` counts all items, as the protocol does; ``n_whole`` of the ``n_items`` have fewer than k words and
+    are left out of ``corr_reached``. ``immediate`` is the share of replies that turn at their first word.
+    ``mean_position`` is the number of words before the turn over corrected replies; ``mean_words_before`` that
+    over all replies, those without a turn with all their words.
+    """
+
+    k: int
+    n_items: int
+    n_whole: int
+    unscored: int
+    corr: float | None
+    ci_low: float | None
+    ci_high: float | None
+    corr_reached: float | None
+    reached_ci_low: float | None
+    reached_ci_high: float | None
+    immediate: float | None
+    mean_position: float | None
+    position_ci_low: float | None
+    position_ci_high: float | None
+    mean_words_before: float | None
+
+
+class Curve(TypedDict):
+    """Corr@k over k for one task of course-correction; the means, in words, are over all k together."""
+
+    task: str
+    points: list[CurvePoint]
+    mean_position: float | None
+    position_ci_low: float | None
+    position_ci_high: float | None
+    mean_words_before: float | None
+    words_ci_low: float | None
+    words_ci_high: float | None
+
+
+class MeanRow(TypedDict):
+    """A mean number of words, before and after, and its paired difference; ``n`` counts requests.
+
+    ``measure`` is ``mean_words_before`` (over the same replies on both sides) or ``mean_position`` (over those
+    that turn, which are not the same).
+    """
+
+    task: str
+    measure: str
+    before: float | None
+    after: float | None
+    difference: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+
+
 class Flip(TypedDict):
     """One reply whose verdict changed between two systems."""
 
@@ -92,13 +148,14 @@ class Cost(TypedDict, total=False):
 
 
 class System(TypedDict):
-    """One system under test: the base model or a treated one."""
+    """One system under test: the base model or a treated one; with a curve per task of course-correction."""
 
     name: str
     label: str
     description: str
     cost: Cost
     rates: list[RateRow]
+    curves: NotRequired[list[Curve]]
 
 
 class Comparison(TypedDict):
@@ -108,6 +165,7 @@ class Comparison(TypedDict):
     after: str
     headline: bool
     rows: list[Row]
+    means: NotRequired[list[MeanRow]]
     flips: list[Flip]
     flips_total: dict[str, int]
     verdict: str
@@ -132,7 +190,8 @@ class TaskInfo(TypedDict, total=False):
 class Meta(TypedDict, total=False):
     """Where the numbers come from.
 
-    ``judge`` is the panel's identity by aspect. ``timings`` are seconds by stage. ``created``, ``seconds``,
+    ``judge`` is the panel's identity by aspect; ``course_correction`` the recipe's section, where it was used.
+    ``timings`` are seconds by stage. ``created``, ``seconds``,
     ``machine``, ``command`` and ``timings`` are not part of ``results.json``.
     """
 
@@ -145,6 +204,7 @@ class Meta(TypedDict, total=False):
     seed: int
     samples: int
     sampling: dict[str, Any]
+    course_correction: dict[str, Any]
     systems: list[str]
     tasks: dict[str, TaskInfo]
     fingerprint: dict[str, Any]

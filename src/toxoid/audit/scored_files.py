@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from toxoid.attacks.base import Cut
 from toxoid.audit.items import Item
 from toxoid.audit.run import Scored
 from toxoid.data.schemas import Message, Request, as_dicts
@@ -60,6 +62,7 @@ def _row(entry: Scored) -> dict[str, Any]:
         },
         "conversation": as_dicts(item.conversation),
         "prefill": item.prefill,
+        "cut": None if item.cut is None else asdict(item.cut),
         "completions": [
             {
                 "text": done.text,
@@ -70,7 +73,10 @@ def _row(entry: Scored) -> dict[str, Any]:
             for done in entry.completions
         ],
         "verdicts": {
-            aspect: [[verdict.outcome.value, verdict.score, verdict.reason] for verdict in verdicts]
+            aspect: [
+                [verdict.outcome.value, verdict.score, verdict.reason, verdict.position]
+                for verdict in verdicts
+            ]
             for aspect, verdicts in entry.verdicts.items()
         },
     }
@@ -83,9 +89,10 @@ def _entry(row: Mapping[str, Any]) -> Scored:
         conversation=tuple(Message(**turn) for turn in row["conversation"]),
         prefill=row["prefill"],
         attack=row["attack"],
+        cut=None if row["cut"] is None else Cut(**row["cut"]),
     )
     verdicts = {
-        aspect: tuple(Verdict(Outcome(outcome), score, reason) for outcome, score, reason in found)
+        aspect: tuple(Verdict(Outcome(outcome), *rest) for outcome, *rest in found)
         for aspect, found in row["verdicts"].items()
     }
     return Scored(item, tuple(Completion(**done) for done in row["completions"]), verdicts)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from toxoid.audit.numbers import NOISE, finite, interval, p_value, percent, points, share, signed
 from toxoid.audit.results import RateRow, Row
-from toxoid.audit.tasks import CORRECTED, HARMLESS, OVER_REFUSED, RESISTED, TASKS, VALID
+from toxoid.audit.tasks import CORR_MEAN, CORRECTED, HARMLESS, OVER_REFUSED, RESISTED, TASKS, VALID
 
 ALL = "all"
 UNSCORED_LIMIT = 0.05
@@ -18,7 +18,7 @@ UNSCORED_LIMIT = 0.05
 
 _AnyRow = TypeVar("_AnyRow", Row, RateRow)
 
-_DEFENCES = frozenset({HARMLESS.name, RESISTED.name, CORRECTED.name})
+_DEFENCES = frozenset({HARMLESS.name, RESISTED.name, CORRECTED.name, CORR_MEAN.name})
 """Rates that say whether an attack failed; at 1 before the treatment, no attack ever landed."""
 
 
@@ -138,7 +138,9 @@ def _rate_unscored(row: RateRow, names: _Names) -> str:
 
 
 def label(metric: str) -> str:
-    """Return a metric's name in words: ``"harmless_rate"`` is ``"harmless rate"``."""
+    """Return a metric's name in words: ``"harmless_rate"`` is ``"harmless rate"``; ``Corr_mean`` is a name."""
+    if metric == CORR_MEAN.name:
+        return "Corr_mean"
     return metric.replace("_", " ").replace("over refusal", "over-refusal")
 
 

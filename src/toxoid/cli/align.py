@@ -22,14 +22,15 @@ from toxoid.methods.registry import NAMES
 @data_options
 def align(model: str | None, method: str, recipe: str, out: Path | None, **given: Any) -> None:
     """Train MODEL with one method; writes an adapter (or a model folder) with its training set and card."""
-    from toxoid.cli.execute import default_directory
+    from toxoid.cli.execute import command_line, default_directory
     from toxoid.cli.progress import RichProgress
-    from toxoid.config.recipe import single_arm
+    from toxoid.config.recipe import load_recipe, single_arm
     from toxoid.loop.run import align as run_align
 
-    resolved = single_arm(resolve(recipe, model, given), method)
+    resolved = resolve(single_arm(load_recipe(recipe), method), model, given)
+    directory = out or default_directory(resolved)
     with RichProgress() as progress:
-        treated = run_align(resolved, out or default_directory(resolved), progress=progress)
+        treated = run_align(resolved, directory, command=command_line(), progress=progress)
     made = ", ".join(f"{count} {source}" for source, count in treated.examples.items())
     click.echo(f"trained {treated.steps} steps on {made}")
     click.echo(f"model: {treated.path}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 
@@ -15,15 +16,15 @@ from toxoid.errors import EXIT_INTERNAL, EXIT_OK, EXIT_USAGE, ToxoidError
 
 EXIT_INTERRUPTED = 130
 DEBUG_ENV = "TOXOID_DEBUG"
-_ENVIRONMENT = {
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
+_MAIN_SPEAKS_SECONDS = 3.0
 VERBS = {
     "run": Verb("toxoid.cli.run", "run", "Audit a model, treat it, audit it again, prove the difference."),
     "audit": Verb("toxoid.cli.audit", "audit", "Find out how a model fails."),
     "align": Verb("toxoid.cli.align", "align", "Treat a model, without the audits."),
+    "train": Verb(
+        "toxoid.cli.train", "train", "Train on groups or chats from a file, in one process or several."
+    ),
+    "synth": Verb("toxoid.cli.synth", "synth", "Make training data at scale: groups of ranked replies."),
     "compare": Verb("toxoid.cli.compare", "compare", "Compare two runs, item by item."),
     "report": Verb("toxoid.cli.report", "report", "Write the report of a finished run again."),
     "lab": Verb("toxoid.cli.lab", "lab", "Build the lab's models, or look into its world."),
@@ -51,8 +52,7 @@ def app(debug: bool) -> None:
 
 def run_app(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 1 (internal), 2 (usage), 100 (threshold) or 130."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         given = None if arguments is None else list(arguments)
         returned = app.main(given, prog_name="toxoid", standalone_mode=False)
@@ -67,6 +67,8 @@ def _tell(error: BaseException) -> int:
     """Say what went wrong in a line on stderr and return the exit code."""
     if isinstance(error, SystemExit):  # click ends so when the reader of a pipe has gone
         raise error
+    if _told_by_main(error):
+        return error.exit_code if isinstance(error, ToxoidError) else EXIT_USAGE
     if _debugging() and not isinstance(error, click.ClickException):
         traceback.print_exception(error)
     if isinstance(error, (click.Abort, KeyboardInterrupt)):
@@ -85,6 +87,19 @@ def _tell(error: BaseException) -> int:
     hint = "" if _debugging() else f" (toxoid --debug ..., or {DEBUG_ENV}=1, shows where)"
     _line(f"internal error: {type(error).__name__}{f': {said}' if said else ''}{hint}")
     return EXIT_INTERNAL
+
+
+def _told_by_main(error: BaseException) -> bool:
+    """Return whether this process of a launch leaves it to the main one to tell a user's mistake, met by all alike.
+
+    Launchers end every process as soon as one has ended: whatever goes wrong, the main one speaks first.
+    """
+    from toxoid.training.processes import is_main
+
+    if is_main():
+        return False
+    time.sleep(_MAIN_SPEAKS_SECONDS)
+    return isinstance(error, (ToxoidError, click.ClickException))
 
 
 def _tell_click(error: click.ClickException) -> int:

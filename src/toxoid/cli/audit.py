@@ -24,6 +24,6 @@ from toxoid.cli.options import data_options, model_options, resolve
 def audit(model: str | None, recipe: str, out: Path | None, **given: Any) -> None:
     """Audit MODEL: a checkpoint folder, a Hub id, lab-base (the default), or with --endpoint a server's model."""
     from toxoid.cli.execute import execute
-    from toxoid.config.recipe import without_arms
+    from toxoid.config.recipe import load_recipe, without_arms
 
-    execute(without_arms(resolve(recipe, model, given)), out)
+    execute(resolve(without_arms(load_recipe(recipe)), model, given), out)

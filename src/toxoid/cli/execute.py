@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from toxoid.config.recipe import Recipe
 
+_ADDRESS = re.compile(r"https?://[^\s,}\]'\"]+")
+
 
 def execute(recipe: Recipe, out: Path | None) -> None:
     """Run ``recipe`` in ``out`` (by default ``runs/<recipe>-<model>``), write the report, print the table."""
@@ -23,12 +26,19 @@ def execute(recipe: Recipe, out: Path | None) -> None:
     from toxoid.report.terminal import summary
 
     directory = out or default_directory(recipe)
-    command = shlex.join(["toxoid", *sys.argv[1:]])
     with RichProgress() as progress:
-        results = run_loop(recipe, directory, command=command, progress=progress)
+        results = run_loop(recipe, directory, command=command_line(), progress=progress)
     path = publish(directory)
     console().print(summary(results))
     click.echo(f"report: {path}")
+
+
+def command_line() -> str:
+    """Return this program's call, for a shell. Reports and model cards show it: addresses lose what may hold keys."""
+    from toxoid.engines.endpoint_wire import public_url
+
+    shown = [_ADDRESS.sub(lambda found: public_url(found[0]), argument) for argument in sys.argv[1:]]
+    return shlex.join(["toxoid", *shown])
 
 
 def console() -> Console:

@@ -23,7 +23,7 @@ def run(model: str | None, recipe: str, out: Path | None, methods: tuple[str, ..
     MODEL is a checkpoint folder, a Hub id, or lab-base (the default).
     """
     from toxoid.cli.execute import execute
-    from toxoid.config.recipe import only_arms
+    from toxoid.config.recipe import load_recipe, only_arms
 
-    resolved = resolve(recipe, model, given)
-    execute(only_arms(resolved, methods) if methods else resolved, out)
+    loaded = load_recipe(recipe)
+    execute(resolve(only_arms(loaded, methods) if methods else loaded, model, given), out)

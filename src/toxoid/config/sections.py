@@ -149,6 +149,42 @@ class SamplingSection(Section):
     """Tokens per reply."""
 
 
+class CourseCorrectionSection(Section):
+    """How the tasks of course-correction begin replies and let them go on: C2-Eval (Xu et al. 2024).
+
+    They are drawn as this section says, in place of `samples` and `sampling`.
+    """
+
+    lengths: Annotated[tuple[Count, ...], Field(min_length=1)] = (10, 20, 30, 40, 50, 60, 70, 80)
+    """Words after which the begun reply is cut, each one an item; its opener counts."""
+    paths: Count = 5
+    """Replies per item."""
+    max_tokens: Count = 32
+    """Tokens per reply."""
+    temperature: Annotated[float, Field(ge=0, le=5), _Number] = 0.8
+    top_p: Annotated[float, Field(gt=0, le=1), _Number] = 0.7
+    limit: Count | None = None
+    """At most this many requests of each of these tasks."""
+    wording: Literal["auto", "english", "lab"] = "auto"
+    """Of openers and turns; `auto`: the lab's for the lab's requests, English for all others."""
+
+    @field_validator("lengths")
+    @classmethod
+    def _ascending(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
+        if list(lengths) != sorted(set(lengths)):
+            raise ValueError(f"lengths are {list(lengths)}: give each once, the shortest first")
+        return lengths
+
+    @model_validator(mode="after")
+    def _greedy_paths_are_equal(self) -> Self:
+        if self.temperature == 0 and self.paths > 1:
+            raise ValueError(
+                f"paths is {self.paths}, and temperature 0 gives the same reply each time: "
+                "set paths to 1, or a temperature above 0"
+            )
+        return self
+
+
 class AuditSection(Section):
     """What is asked of every system."""
 
@@ -156,7 +192,7 @@ class AuditSection(Section):
         "harmfulness",
         "over-refusal",
         "helpfulness",
-        "course-correction",
+        "prefill",
     )
     """The questions, in order."""
     attacks: dict[str, Text] = Field(default={})
@@ -166,6 +202,7 @@ class AuditSection(Section):
     guided: bool = False
     """Whether every system is asked under the safe system prompt (guided inference)."""
     sampling: SamplingSection = SamplingSection()
+    course_correction: CourseCorrectionSection = CourseCorrectionSection()
 
     @field_validator("tasks")
     @classmethod

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
-from toxoid.data.schemas import Conversation, Message, as_dicts
+from toxoid.data.schemas import Conversation, Message, Role, as_dicts
 from toxoid.errors import UsageError
 
 Pair: TypeAlias = tuple[int, int]
@@ -116,27 +116,46 @@ def group_from_row(row: Mapping[str, Any], *, where: str) -> Group:
             f"{where}: the column {missing[0]!r} is missing; a group has prompt, replies and ranks "
             "(0 for the best), and may have trunk, kinds, turns"
         )
-    texts = list(row["replies"])
-    columns = {key: list(row.get(key) or [default] * len(texts)) for key, default in _COLUMNS.items()}
+    texts = row["replies"]
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"{where}: replies are no list of texts; give the text of each reply")
+    columns = {key: list(row.get(key) or [column.default] * len(texts)) for key, column in _COLUMNS.items()}
     for key, values in columns.items():
         if len(values) != len(texts):
             raise UsageError(f"{where}: {len(texts)} replies and {len(values)} {key}; give one for each")
-    if not all(isinstance(rank, int) and not isinstance(rank, bool) for rank in columns["ranks"]):
-        raise UsageError(f"{where}: ranks are {columns['ranks']}; give whole numbers, 0 for the best")
+        if not all(isinstance(value, _COLUMNS[key].types) and value is not True for value in values):
+            raise UsageError(f"{where}: {key} are {values}; give {_COLUMNS[key].wanted}")
     replies = tuple(
-        RankedReply(str(text), rank, kind, turn)
+        RankedReply(text, rank, kind, turn)
         for text, rank, kind, turn in zip(texts, *columns.values(), strict=True)
     )
-    return Group(
-        id=str(row.get("id") or where),
-        conversation=_conversation(row["prompt"], where),
-        replies=replies,
-        trunk=row.get("trunk") or "",
-        metadata=row.get("metadata") or {},
-    )
+    conversation = _conversation(row["prompt"], where)
+    try:
+        return Group(
+            id=str(row.get("id") or where),
+            conversation=conversation,
+            replies=replies,
+            trunk=row.get("trunk") or "",
+            metadata=row.get("metadata") or {},
+        )
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
 
 
-_COLUMNS: dict[str, Any] = {"ranks": None, "kinds": "", "turns": None}
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """What stands beside the texts, one value for each."""
+
+    default: Any
+    types: Any
+    wanted: str
+
+
+_COLUMNS = {
+    "ranks": _Column(None, int, "whole numbers, 0 for the best"),
+    "kinds": _Column("", str, "texts"),
+    "turns": _Column(None, int | None, "characters' indices, or null"),
+}
 
 
 def _conversation(prompt: Any, where: str) -> Conversation:
@@ -144,6 +163,14 @@ def _conversation(prompt: Any, where: str) -> Conversation:
         return (Message("user", prompt),)
     if isinstance(prompt, Iterable):
         messages = list(prompt)
-        if messages and all(isinstance(m, Mapping) and {"role", "content"} <= m.keys() for m in messages):
+        if messages and all(map(_is_message, messages)):
             return tuple(Message(m["role"], m["content"]) for m in messages)
     raise UsageError(f"{where}: `prompt` is neither text nor a list of {{role, content}} messages")
+
+
+def _is_message(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and value.get("role") in get_args(Role)
+        and isinstance(value.get("content"), str)
+    )

@@ -6,16 +6,17 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from toxoid.data.schemas import Conversation, Request, as_dicts
 from toxoid.errors import ToxoidError, UsageError
+from toxoid.store.files import sync_folder
 
 _RESERVED = frozenset({"prompt", "chosen", "rejected", "messages"})
 
@@ -45,7 +46,8 @@ def write_jsonl_atomic(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
             count += 1
             yield _json_line(path.name, count, row)
 
-    _write_atomic(path, lines())
+    with atomic_file(path) as stream:
+        stream.writelines(lines())
     return count
 
 
@@ -103,6 +105,7 @@ def data_card(
     counts: Mapping[str, int],
     sources: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
+    parts: Mapping[str, str] | None = None,
 ) -> str:
     """Return the README.md of a data set that toxoid made.
 
@@ -115,6 +118,7 @@ def data_card(
         counts: Part or step to number of rows.
         sources: Source data set to sha256.
         notes: What a user has to know.
+        parts: Of a data set of several tables, each one's name to its files; the first is what is loaded by default.
     """
     sections = [
         f"# {_line(name)}",
@@ -125,16 +129,23 @@ def data_card(
         _table("Sources", ("data set", "sha256"), sources or {}),
         _bullets("Notes", notes),
     ]
-    return _front_matter(name, licence) + "\n\n".join(section for section in sections if section) + "\n"
+    return (
+        _front_matter(name, licence, parts or {})
+        + "\n\n".join(section for section in sections if section)
+        + "\n"
+    )
 
 
-def _front_matter(name: str, licence: str) -> str:
+def _front_matter(name: str, licence: str, parts: Mapping[str, str]) -> str:
     spdx = licence.lower()
     known = spdx in {"apache-2.0", "mit", "cc0-1.0"} or (spdx.startswith("cc-by-") and " " not in spdx)
     header: dict[str, Any] = (
         {"license": spdx} if known else {"license": "other", "license_name": _line(licence)}
     )
     header |= {"pretty_name": _line(name), "tags": ["toxoid", "synthetic"]}
+    if parts:
+        header["configs"] = [{"config_name": part, "data_files": files} for part, files in parts.items()]
+        header["configs"][0]["default"] = True
     return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n\n"
 
 
@@ -161,18 +172,24 @@ def _json_line(name: str, number: int, row: Mapping[str, Any]) -> bytes:
         raise ToxoidError(f"{name}, row {number}: cannot be written as JSON ({error})") from None
 
 
-def _write_atomic(path: Path, lines: Iterable[bytes]) -> None:
-    """Write beside the target, flush to the disk, then rename over it."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that appears under its name when the block has ended, whole and forced to the disk, or not at all.
+
+    Raises:
+        UsageError: The folder cannot be written to, or the disk is full; a file of before is then unchanged.
+    """
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         with os.fdopen(handle, "wb") as stream:
-            stream.writelines(lines)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)  # mkstemp makes it private
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as error:
         _remove(temporary)
         hint = " Free some space." if error.errno == errno.ENOSPC else ""

@@ -250,7 +250,7 @@ class EndpointEngine:
                     others = alternatives(dialect, request, n=n, mode=self.prefill, message=rejected.text)
                 following = next(others, None) if others else None
                 if following is None:
-                    raise UsageError(refused.text) from None
+                    raise UsageError(refused.text + self._prefill_advice(request)) from None
                 dialect = following
             else:
                 self._learn(request, dialect, new=others is not None)
@@ -350,6 +350,11 @@ class EndpointEngine:
         if status in (404, 405):
             return f" (asked: {public_url(self._url)}; check --endpoint and the model's name)"
         return ""
+
+    def _prefill_advice(self, request: GenerationRequest) -> str:
+        if not request.prefill or self.prefill != "continue" or self._dialect.proven:
+            return ""
+        return " (it was asked to continue an open assistant turn; if it cannot, leave out what begins replies for it)"
 
     def _gave_up(self, failure: Failed, tries: int, *, down: bool) -> str:
         url = public_url(self._url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from toxoid.data.schemas import Exchange, as_dicts
@@ -85,9 +86,9 @@ def verdict_key(identity: str, aspect: Aspect, exchange: Exchange) -> str:
 
 def to_payload(verdict: Verdict) -> dict[str, Any]:
     """Return the verdict as JSON values."""
-    return {"outcome": verdict.outcome.value, "score": verdict.score, "reason": verdict.reason}
+    return {**asdict(verdict), "outcome": verdict.outcome.value}
 
 
 def from_payload(payload: Mapping[str, Any]) -> Verdict:
     """Return the verdict stored as ``payload``."""
-    return Verdict(Outcome(payload["outcome"]), payload["score"], payload["reason"])
+    return Verdict(**{**payload, "outcome": Outcome(payload["outcome"])})

@@ -41,11 +41,12 @@ def _lab_oracle(engine: Engine | None) -> Panel:
 
 
 def _refusal(engine: Engine | None) -> Panel:
+    from toxoid.judges.correction import CorrectionJudge
     from toxoid.judges.hijack import HijackJudge
     from toxoid.judges.refusal import RefusalJudge
     from toxoid.judges.validity import ValidityJudge
 
-    judges: tuple[Judge, ...] = (RefusalJudge(), ValidityJudge(), HijackJudge())
+    judges: tuple[Judge, ...] = (RefusalJudge(), CorrectionJudge(), ValidityJudge(), HijackJudge())
     return {aspect: judge for judge in judges for aspect in sorted(judge.aspects)}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from toxoid.audit.course_correction import curves, mean_rows
 from toxoid.audit.rates import Settings, comparison_rows, flips, rate_rows
 from toxoid.audit.run import Scored
 from toxoid.audit.scored_files import read_scored
@@ -69,6 +70,7 @@ def _results(
         "after": labels[1],
         "headline": True,
         "rows": rows,
+        "means": mean_rows(*scored, settings),
         "flips": shown_flips(changed, FLIPS),
         "flips_total": {
             way: sum(flip["direction"] == way for flip in changed) for way in ("better", "worse")
@@ -85,6 +87,7 @@ def _results(
                 "description": "",
                 "cost": {},
                 "rates": rate_rows(entries, settings),
+                "curves": curves(entries, settings),
             }
             for label, entries in zip(labels, scored, strict=True)
         ],

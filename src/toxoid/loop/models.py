@@ -13,6 +13,7 @@ from toxoid.engines.guided import GuidedEngine
 from toxoid.errors import UsageError
 
 if TYPE_CHECKING:
+    from toxoid.engines.endpoint_wire import PrefillMode
     from toxoid.engines.loading import LoadedModel
 
 PACKAGED = ("lab-base", "lab-uncensored")
@@ -59,8 +60,13 @@ def local_engine(loaded: LoadedModel) -> Engine:
     return LocalEngine(loaded)
 
 
-def endpoint_engine(section: ModelSection) -> Engine:
+def endpoint_engine(section: ModelSection, *, prefill: PrefillMode = "auto") -> Engine:
     """Return the engine that asks an OpenAI-compatible server.
+
+    Args:
+        section: Names the endpoint and the model.
+        prefill: What to do with a server that cannot continue an open turn; see
+            :class:`toxoid.engines.endpoint.EndpointEngine`.
 
     Raises:
         UsageError: The section names no endpoint.
@@ -69,7 +75,7 @@ def endpoint_engine(section: ModelSection) -> Engine:
 
     if section.endpoint is None:
         raise UsageError("an endpoint was asked for and none is given: give --endpoint URL")
-    return EndpointEngine(section.endpoint, section.source)
+    return EndpointEngine(section.endpoint, section.source, prefill=prefill)
 
 
 def guided(engine: Engine) -> Engine:

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
+from toxoid.attacks.base import Attack
+from toxoid.attacks.course_correction import CourseCorrection, whole_reply
 from toxoid.attacks.registry import make_attack
-from toxoid.audit.items import Item, build_items
+from toxoid.audit.items import Drawing, Item, build_items
 from toxoid.audit.tasks import task_spec
 from toxoid.config.recipe import Recipe, TrainSection
 from toxoid.data.loading import load_requests
 from toxoid.data.request_set import RequestSet, refuse_overlap, split_by_prompt, subsample
 from toxoid.data.schemas import Kind, Request
+from toxoid.engines.base import Sampling
 from toxoid.errors import UsageError
 
 TRAIN_SHARE = 0.5
@@ -26,9 +29,10 @@ _KINDS: dict[str, Kind] = {"benign": "benign", "hijack": "benign", "contentious"
 
 @dataclass(frozen=True)
 class Requests:
-    """All requests of a run: test sets by role, training sets by arm."""
+    """All requests of a run: test sets by role, what each audit task asks of them, training sets by arm."""
 
     test: Mapping[str, RequestSet]
+    asked: Mapping[str, RequestSet]
     train: Mapping[str, Training]
 
     def hashes(self) -> dict[str, str]:
@@ -43,7 +47,8 @@ class Requests:
             for arm, training in self.train.items()
             if not training.benign
         ]
-        return [*bare, *(f"{found.name}: {note}" for found in self.test.values() for note in found.notes)]
+        sets = (*self.test.values(), *self.asked.values())
+        return [*bare, *dict.fromkeys(f"{found.name}: {note}" for found in sets for note in found.notes)]
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ def load_all(recipe: Recipe) -> Requests:
         UsageError: A set is missing or malformed, or training and test share prompts.
     """
     test = {role: _test_set(recipe, role) for role in _roles(recipe)}
+    asked = {name: _asked(recipe, name, test[task_spec(name).data]) for name in recipe.audit.tasks}
     train = {}
     for arm in recipe.arms:
         section = arm.train or recipe.train
@@ -75,21 +81,69 @@ def load_all(recipe: Recipe) -> Requests:
         training = Training(_merged(harmful), _merged(benign), _hash_all([*harmful, *benign]))
         _check_apart(training, test)
         train[arm.name] = training
-    return Requests(test, train)
+    return Requests(test, asked, train)
 
 
 def audit_items(recipe: Recipe, requests: Requests) -> list[Item]:
-    """Return every item of the audit, task by task.
+    """Return every item of the audit, task by task."""
+    return [
+        item
+        for name in recipe.audit.tasks
+        for item in build_items(name, requests.asked[name].requests, _attack(recipe, name), seed=recipe.seed)
+    ]
 
-    Raises:
-        UsageError: A task has no requests.
-    """
-    items = []
+
+def drawings(recipe: Recipe) -> dict[str, Drawing]:
+    """Return by task how many replies an item gets and how they are drawn."""
+    sampling, course = recipe.audit.sampling, recipe.audit.course_correction
+    plain = Drawing(Sampling(sampling.temperature, sampling.top_p, sampling.max_tokens), recipe.audit.samples)
+    protocol = Drawing(Sampling(course.temperature, course.top_p, course.max_tokens), course.paths)
+    undistorted = Drawing(Sampling(1.0, 1.0, course.max_tokens), course.paths)
+    found = {}
     for name in recipe.audit.tasks:
-        spec = task_spec(name)
-        attack = make_attack(recipe.audit.attacks.get(name, spec.attack))
-        items += build_items(name, requests.test[spec.data].requests, attack, seed=recipe.seed)
-    return items
+        begun = task_spec(name).course
+        found[name] = plain if begun is None else undistorted if begun.undistorted else protocol
+    return found
+
+
+def _attack(recipe: Recipe, name: str) -> Attack:
+    spec, chosen = task_spec(name), recipe.audit.attacks.get(name)
+    if spec.course is None or chosen is not None:
+        return make_attack(chosen or spec.attack)
+    course = recipe.audit.course_correction
+    return CourseCorrection(
+        opener=spec.course.opener,
+        trigger=spec.course.trigger,
+        lengths=course.lengths,
+        wording=course.wording,
+    )
+
+
+def _asked(recipe: Recipe, name: str, found: RequestSet) -> RequestSet:
+    """Return the requests of a task: a role's, or for course-correction those that come with a whole reply."""
+    if task_spec(name).course is None or name in recipe.audit.attacks:
+        return found
+    kept = tuple(request for request in found if whole_reply(request))
+    left = len(found) - len(kept)
+    if not kept:
+        raise UsageError(_no_reply(name, found))
+    if left:
+        found = replace(found, requests=kept).with_notes(
+            f"{name} leaves out {left} of its {len(kept) + left} requests, which come with no reply to begin"
+        )
+    return subsample(found, recipe.audit.course_correction.limit, seed=recipe.seed)
+
+
+def _no_reply(name: str, found: RequestSet) -> str:
+    if task_spec(name).data == "benign":
+        return (
+            f"{name} begins good replies, and none of the {len(found)} requests of {found.name} has a reference: "
+            "give a benign set with references, such as alpaca, or leave the task out"
+        )
+    return (
+        f"{name} begins whole harmful replies, and none of the {len(found)} requests of {found.name} has a target: "
+        "give a set with targets, such as c2-eval, or ask the task prefill, which needs none"
+    )
 
 
 def _roles(recipe: Recipe) -> list[str]:

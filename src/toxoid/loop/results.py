@@ -6,19 +6,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from toxoid.audit.course_correction import curves, mean_rows
 from toxoid.audit.items import Item
-from toxoid.audit.rates import Settings, comparison_rows, flips, rate_rows
+from toxoid.audit.rates import Settings, answered, comparison_rows, flips, rate_rows
 from toxoid.audit.results import Comparison, Flip, Meta, Power, Results, System, TaskInfo
 from toxoid.audit.run import Scored
-from toxoid.audit.tasks import task_spec
+from toxoid.audit.tasks import CORR_MEAN, task_spec
 from toxoid.audit.verdict import verdict
 from toxoid.config.recipe import BASE, ContrastSection, Recipe
 from toxoid.judges.card import packaged_card
+from toxoid.judges.correction import NAME as CORRECTIONS
 from toxoid.judges.panel import Panel, panel_identity
 from toxoid.loop.judging import panel_name
+from toxoid.loop.requests import drawings
 from toxoid.loop.treat import Treated
 from toxoid.stats.power import minimum_detectable_effect
 from toxoid.store.keys import content_key
+
+EXPECTED_RATE = 0.5
+"""A rate before it is measured. Nothing is known of the model then; at a half, where a rate varies most, the
+smallest change that would be seen is told rather too large than too small."""
+EXPECTED_CORRELATION = 0.3
+"""Of two replies to one request: a guess. With two replies per request, the default, nothing depends on it; with
+more, a model whose replies to one request are more alike than this shows less."""
 
 
 def assemble(
@@ -72,6 +82,7 @@ def _comparison(
         "after": contrast.after,
         "headline": bool(recipe.arms) and names == (BASE, recipe.arms[0].name),
         "rows": rows,
+        "means": mean_rows(before, after, settings, tasks=contrast.tasks),
         "flips": shown_flips(changed, recipe.report.flips),
         "flips_total": {
             kind: sum(flip["direction"] == kind for flip in changed) for kind in ("better", "worse")
@@ -111,6 +122,7 @@ def _system(
             "counts": dict(treated.counts) if treated else {},
         },
         "rates": rate_rows(scored, settings),
+        "curves": curves(scored, settings),
     }
 
 
@@ -127,7 +139,7 @@ def _meta(
         }
         for name in recipe.audit.tasks
     }
-    return {
+    meta: Meta = {
         "toxoid_version": __version__,
         "name": recipe.name,
         "description": recipe.description,
@@ -139,17 +151,34 @@ def _meta(
         "systems": list(scored),
         "tasks": tasks,
         "fingerprint": dict(fingerprint),
-        "warnings": _unjudged(recipe, panel),
+        "warnings": [*_unjudged(recipe, panel, scored[BASE]), *_read_with_their_turn(recipe, panel)],
     }
+    if any(task_spec(name).course for name in recipe.audit.tasks):
+        meta["course_correction"] = recipe.audit.course_correction.model_dump(mode="json")
+    return meta
 
 
-def _unjudged(recipe: Recipe, panel: Panel) -> list[str]:
-    """Return a line for every metric that no judge of the run answers: it is missing, not zero."""
+def _unjudged(recipe: Recipe, panel: Panel, scored: Sequence[Scored]) -> list[str]:
+    """Return a line for every metric that the judges of the run do not answer: it is missing, not zero."""
+    metrics = [(task, metric) for task in recipe.audit.tasks for metric in task_spec(task).metrics]
     return [
-        f"{task}: {metric.name} is not reported, because the judges of this run do not answer `{metric.aspect}`"
+        f"{task}: {metric.name} is not reported, because the judges of this run do not "
+        + (f"answer `{metric.aspect}`" if metric.aspect not in panel else "say at which word a turn begins")
+        for task, metric in metrics
+        if metric.aspect not in panel or not answered(scored, task, metric)
+    ]
+
+
+def _read_with_their_turn(recipe: Recipe, panel: Panel) -> list[str]:
+    """Return a line for every task that begins the turn itself, where the judge knows turns by their words."""
+    judge = panel.get(CORR_MEAN.aspect)
+    if judge is None or judge.name != CORRECTIONS:
+        return []
+    return [
+        f"{task}: {CORR_MEAN.name} is an upper bound, because {CORRECTIONS} reads the turn that was given and hardly "
+        "sees a reply that goes back to the harm"
         for task in recipe.audit.tasks
-        for metric in task_spec(task).metrics
-        if metric.aspect not in panel
+        if (course := task_spec(task).course) and course.trigger
     ]
 
 
@@ -166,8 +195,13 @@ def power_note(items: Sequence[Item], recipe: Recipe) -> str:
 def power_rows(items: Sequence[Item], recipe: Recipe) -> list[Power]:
     """Return, by task, the smallest difference that the paired test would probably find."""
     found: list[Power] = []
+    drawn = drawings(recipe)
     for task in recipe.audit.tasks:
-        n = len({item.request.id for item in items if item.task == task})
-        effect = minimum_detectable_effect(n, recipe.audit.samples, 0.5, intra_cluster_correlation=0.3)
+        requests = [item.request.id for item in items if item.task == task]
+        n = len(set(requests))
+        replies = drawn[task].samples * len(requests) // max(1, n)
+        effect = minimum_detectable_effect(
+            n, replies, EXPECTED_RATE, intra_cluster_correlation=EXPECTED_CORRELATION
+        )
         found.append({"task": task, "n_items": n, "minimum_detectable_effect": effect and round(effect, 4)})
     return found

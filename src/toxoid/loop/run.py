@@ -10,21 +10,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from toxoid.audit.items import Item, items_fingerprint
 from toxoid.audit.results import Results
 from toxoid.audit.run import Scored, run_audit
 from toxoid.audit.scored_files import write_scored
 from toxoid.config.recipe import BASE, ArmSection, Recipe
-from toxoid.engines.base import Engine, Sampling
+from toxoid.engines.base import Engine
 from toxoid.engines.cached import CachedEngine
 from toxoid.errors import UsageError
 from toxoid.judges.cached import CachedJudge
 from toxoid.judges.panel import Panel, panel_identity
 from toxoid.loop import models
 from toxoid.loop.judging import choose_panel
-from toxoid.loop.requests import Requests, audit_items, load_all
+from toxoid.loop.requests import Requests, audit_items, drawings, load_all
 from toxoid.loop.results import assemble, power_note
 from toxoid.loop.treat import Treated, treat
 from toxoid.progress import SILENT, Progress
@@ -46,6 +46,7 @@ class _Loop:
     engine: Engine
     run: RunDirectory
     panel: Panel
+    command: str
     progress: Progress
     timings: dict[str, float] = field(default_factory=dict)
 
@@ -53,13 +54,12 @@ class _Loop:
         self, name: str, engine: Engine, tasks: Sequence[str] | None = None, *, guided: bool = False
     ) -> list[Scored]:
         """Audit one system on the frozen items."""
-        sampling, started = self.recipe.audit.sampling, time.monotonic()
+        started = time.monotonic()
         scored = run_audit(
             models.guided(engine) if guided or self.recipe.audit.guided else engine,
             self.panel,
             [item for item in self.items if tasks is None or item.task in tasks],
-            sampling=Sampling(sampling.temperature, sampling.top_p, sampling.max_tokens),
-            samples=self.recipe.audit.samples,
+            drawings=drawings(self.recipe),
             seed=self.recipe.seed,
             progress=self.progress,
             name=f"audit {name}",
@@ -81,6 +81,7 @@ class _Loop:
             training=self.requests.train[arm.name],
             run=self.run,
             matched=done[arm.match_steps_of] if arm.match_steps_of else None,  # the recipe lists it earlier
+            command=self.command,
             progress=self.progress,
         )
         self.note_time(f"treat {arm.name}", started)
@@ -108,22 +109,22 @@ def run_loop(recipe: Recipe, directory: Path, *, command: str = "", progress: Pr
     Raises:
         UsageError: The recipe, the model, the data or the directory cannot work.
     """
-    with _opened(recipe, directory, progress) as loop:
-        return _stages(loop, command)
+    with _opened(recipe, directory, command, progress) as loop:
+        return _stages(loop)
 
 
-def align(recipe: Recipe, directory: Path, *, progress: Progress = SILENT) -> Treated:
+def align(recipe: Recipe, directory: Path, *, command: str = "", progress: Progress = SILENT) -> Treated:
     """Run the recipe's first treatment without any audit, and return what it left.
 
     Raises:
         UsageError: The recipe, the model, the data or the directory cannot work.
     """
-    with _opened(recipe, directory, progress) as loop:
+    with _opened(recipe, directory, command, progress) as loop:
         return loop.treat(recipe.arms[0], {})
 
 
 @contextmanager
-def _opened(recipe: Recipe, directory: Path, progress: Progress) -> Iterator[_Loop]:
+def _opened(recipe: Recipe, directory: Path, command: str, progress: Progress) -> Iterator[_Loop]:
     """Load what a run needs and open its directory; everything that can be wrong is found before that."""
     if recipe.arms and recipe.model.endpoint:
         raise UsageError(
@@ -134,17 +135,19 @@ def _opened(recipe: Recipe, directory: Path, progress: Progress) -> Iterator[_Lo
     items = audit_items(recipe, requests)
     base = None if recipe.model.endpoint else models.load(recipe.model)
     panel = choose_panel(recipe)
-    engine = models.local_engine(base) if base else models.endpoint_engine(recipe.model)
+    engine = (
+        models.local_engine(base) if base else models.endpoint_engine(recipe.model, prefill=_prefills(items))
+    )
     fingerprint = _fingerprint(recipe, requests, items, engine, panel)
     settings = recipe.model_dump(mode="json")
     with RunDirectory.open(directory, fingerprint=fingerprint, recipe=settings, info=_machine()) as run:
         cached: Panel = {aspect: CachedJudge(judge, run.records) for aspect, judge in panel.items()}
         with closing(engine):
             asked = CachedEngine(engine, run.records)
-            yield _Loop(recipe, requests, items, base, asked, run, cached, progress, _timings(run))
+            yield _Loop(recipe, requests, items, base, asked, run, cached, command, progress, _timings(run))
 
 
-def _stages(loop: _Loop, command: str) -> Results:
+def _stages(loop: _Loop) -> Results:
     loop.progress.note(power_note(loop.items, loop.recipe))
     scored = {BASE: loop.audit(BASE, loop.engine)}
     treated: dict[str, Treated] = {}
@@ -160,8 +163,13 @@ def _stages(loop: _Loop, command: str) -> Results:
         notes=loop.requests.notes(),
     )
     write_json_atomic(loop.run.results_path, results)
-    loop.run.mark_done("loop", {"command": command})
+    loop.run.mark_done("loop", {"command": loop.command})
     return results
+
+
+def _prefills(items: Sequence[Item]) -> Literal["auto", "continue"]:
+    """Return how a server is to take prefills: course-correction in a closed turn would measure something else."""
+    return "continue" if any(item.cut for item in items) else "auto"
 
 
 def scored_path(run: RunDirectory, system: str) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toxoid.config.recipe import ArmSection, Recipe
+from toxoid.data.groups import group_row
 from toxoid.data.schemas import as_dicts
 from toxoid.data.writing import write_jsonl_atomic
 from toxoid.engines.base import Engine, Sampling
@@ -20,6 +21,7 @@ from toxoid.store.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from toxoid.engines.loading import LoadedModel
+    from toxoid.training.examples import Example
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ def treat(
     training: Training,
     run: RunDirectory,
     matched: Treated | None,
+    command: str,
     progress: Progress,
 ) -> Treated:
     """Run one arm's treatment, or return what an earlier call left.
@@ -56,6 +59,7 @@ def treat(
         training: The arm's requests.
         run: Where the artefacts are kept.
         matched: The treatment whose number of optimiser steps this one has to take, if any.
+        command: The command line that makes the model, for its card; empty if there is none.
         progress: Where to report.
 
     Raises:
@@ -64,7 +68,7 @@ def treat(
     stage = f"treat-{arm.name}"
     if not run.stage_done(stage):
         made = _synthesise(recipe, arm, engine, panel, training, progress)
-        payload = _train(recipe, arm, base, made, run, matched, progress)
+        payload = _train(recipe, arm, base, made, run, matched, command, progress)
         run.mark_done(stage, payload)
     return _treated(run.artifact(arm.name), run.stage_payload(stage))
 
@@ -94,21 +98,34 @@ def _train(
     made: TrainingSet,
     run: RunDirectory,
     matched: Treated | None,
+    command: str,
     progress: Progress,
 ) -> dict[str, Any]:
     from toxoid.training.artifacts import Card
-    from toxoid.training.sft import train_sft
 
-    write_jsonl_atomic(run.artifact(f"data/{arm.name}.jsonl"), _rows(made))
-    result = train_sft(
-        base,
-        made.examples,
-        sft_config(recipe, arm, matched),
-        output=run.artifact(arm.name),
-        checkpoints=run.artifact(f"checkpoints/{arm.name}"),
-        progress=Prefixed(progress, arm.name),
-        card=Card(method=arm.method),
-    )
+    settings = training_settings(recipe, arm, matched)
+    places: dict[str, Any] = {
+        "output": run.artifact(arm.name),
+        "checkpoints": run.artifact(f"checkpoints/{arm.name}"),
+        "progress": Prefixed(progress, arm.name),
+        "card": Card(method=arm.method, command=command),
+    }
+    write_jsonl_atomic(run.artifact(f"data/{arm.name}.jsonl"), _rows(made.examples))
+    if made.preferences is None:
+        from toxoid.training.sft import SFTConfig, train_sft
+
+        result = train_sft(base, made.examples, SFTConfig(**settings), **places)
+    else:
+        from toxoid.training.preference import PreferenceConfig, train_preferences
+
+        groups = made.preferences.examples
+        write_jsonl_atomic(
+            run.artifact(f"data/{arm.name}.groups.jsonl"), (group_row(example.group) for example in groups)
+        )
+        config = PreferenceConfig(**settings, objective=made.preferences.objective)
+        result = train_preferences(
+            base, groups, config, anchors=made.examples, references=run.records, **places
+        )
     return {
         "steps": result.steps,
         "tokens": result.tokens,
@@ -119,27 +136,22 @@ def _train(
     }
 
 
-def sft_config(recipe: Recipe, arm: ArmSection, matched: Treated | None) -> Any:
-    """Return the training configuration of an arm: the recipe's, the arm's overrides, the matched steps."""
-    from toxoid.training.sft import SFTConfig
-
+def training_settings(recipe: Recipe, arm: ArmSection, matched: Treated | None) -> dict[str, Any]:
+    """Return the training settings of an arm: the recipe's, the arm's overrides, the matched steps."""
     settings = recipe.training.model_dump() | arm.training
     if matched is not None:
         settings["max_steps"] = matched.steps
-    known = SFTConfig.__dataclass_fields__
-    return SFTConfig(**{key: value for key, value in settings.items() if key in known}, seed=recipe.seed)
+    return {**settings, "seed": recipe.seed}
 
 
-def _rows(made: TrainingSet) -> list[dict[str, Any]]:
-    """Return the training set in the ``messages`` layout; the last message is the target."""
-    return [
-        {
+def _rows(examples: Iterable[Example]) -> Iterator[dict[str, Any]]:
+    """Yield examples in the ``messages`` layout; the last message is the target."""
+    for example in examples:
+        yield {
             "messages": [*as_dicts(example.conversation), {"role": "assistant", "content": example.target}],
             "source": example.source,
             "weight": example.weight,
         }
-        for example in made.examples
-    ]
 
 
 def _treated(path: Path, payload: Mapping[str, Any]) -> Treated:

@@ -13,6 +13,8 @@ from toxoid.engines.base import Completion, Engine, GenerationRequest, Sampling
 from toxoid.judges.base import Aspect, Judge
 from toxoid.progress import Progress, SilentProgress
 from toxoid.training.examples import Example
+from toxoid.training.preference.examples import PreferenceExample
+from toxoid.training.preference.settings import Objective
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,31 @@ class MethodInput:
 
 
 @dataclass(frozen=True)
+class Preferences:
+    """Ranked replies to learn from, and by which loss."""
+
+    examples: tuple[PreferenceExample, ...]
+    objective: Objective
+
+
+@dataclass(frozen=True)
 class TrainingSet:
-    """Examples to train on, and what became of everything that was made on the way to them."""
+    """Examples to train on, and what became of everything that was made on the way to them.
+
+    Args:
+        examples: Replies to imitate; beside preferences they are the anchors, which hold the model where it is.
+        counts: What was made, kept and dropped.
+        preferences: Ranked groups, for a method that learns from them.
+    """
 
     examples: tuple[Example, ...]
     counts: Mapping[str, int]
+    preferences: Preferences | None = None
 
     def by_source(self) -> dict[str, int]:
         """Return how many examples come from each source."""
-        return dict(Counter(example.source for example in self.examples))
+        found = dict(Counter(example.source for example in self.examples))
+        return {"groups": len(self.preferences.examples), **found} if self.preferences else found
 
 
 class Method(Protocol):

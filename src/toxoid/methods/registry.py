@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from toxoid.methods.base import Method
 
 NAMES: dict[str, str] = {
+    "course-correction": "prefer corrections of harmful beginnings over going on with them (Xu et al. 2024)",
     "mistake-analysis": "induce the model's mistakes, analyse them under guidance, train without it (Chen et al. 2023)",
     "sft": "imitate good replies to harmful requests; the plain baseline",
 }
@@ -21,6 +22,10 @@ def make_method(name: str) -> Method:
     Raises:
         UsageError: There is none of that name.
     """
+    if name == "course-correction":
+        from toxoid.methods.course_correction.method import CourseCorrection
+
+        return CourseCorrection()
     if name == "mistake-analysis":
         from toxoid.methods.mistake_analysis.method import MistakeAnalysis
 

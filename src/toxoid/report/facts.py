@@ -122,6 +122,7 @@ def provenance(results: Results) -> list[Fact]:
         ("Seed", meta.get("seed")),
         ("Replies per item", meta.get("samples")),
         ("Sampling", _short(meta.get("sampling"))),
+        ("Course-correction", _short(meta.get("course_correction"))),
         ("toxoid", meta.get("toxoid_version")),
         ("Created", when(meta.get("created"))),
         ("Time", duration(meta["seconds"]) if "seconds" in meta else None),

@@ -16,6 +16,7 @@ from toxoid.audit.results import Comparison, Flip, Results, Row
 from toxoid.audit.verdict import Finding
 from toxoid.errors import UsageError
 from toxoid.report import facts, svg, view
+from toxoid.report.beginnings import beginnings
 from toxoid.report.flips import flip_sections
 from toxoid.report.format import DASH, interval, metric_title, percent, task_title
 from toxoid.report.text import one_line, pieces, visible
@@ -95,6 +96,7 @@ def _page(results: Results, detail: str) -> dict[str, Any]:
         "audit": not results["rows"],
         "groups": view.by_task(view.lines(view.overall(results["rows"]), results)),
         "forest": _forest(results["rows"], results, "forest"),
+        "beginnings": beginnings(results),
         "categories": _categories(results, detail),
         "detail": detail,
         "systems": results["systems"][: view.MAX_SYSTEMS],

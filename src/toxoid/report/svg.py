@@ -1,4 +1,4 @@
-"""Draws the report's plots as inline SVG: intervals of differences, and before/after by category.
+"""Draws the report's plots as inline SVG: intervals of differences, before/after by category, curves.
 
 Horizontal positions are percentages of the drawing's width and letters keep their size, so that one drawing
 fits a phone, a desk and a printed page without a script. Colours come from the page's style sheet by class.
@@ -7,8 +7,9 @@ fits a phone, a desk and a printed page without a script. Colours come from the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
@@ -20,6 +21,10 @@ MARGIN = 3.0
 
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)
 _ROW, _GROUP, _FOOT = 38, 30, 26
+_TOP, _TALL = 10, 220
+"""Pixels from the top to the highest and to the lowest place of a curve."""
+_LEFT = 12.0
+"""Per cent of the width that the labels of a vertical axis take."""
 _SAID = 4000
 """Longest text of an element, which is the description that is read out."""
 
@@ -77,6 +82,25 @@ class Estimate:
     high: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point of a curve: a share at ``x`` with its interval, and the share among some of the items only."""
+
+    x: int
+    rate: float | None
+    low: float | None
+    high: float | None
+    among: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One curve. ``name`` is what is read out, and the CSS class: ``before`` or ``after``."""
+
+    name: str
+    points: tuple[Point, ...]
+
+
 UNIT = Axis(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0))
 
 
@@ -125,6 +149,80 @@ def estimates(rows: Sequence[Estimate], *, ident: str, title: str) -> Markup:
     parts = [part for index, row in enumerate(rows) for part in _estimate(row, index * _ROW)]
     said = "; ".join(f"{row.label}: {percent(row.rate)} ({interval(row.low, row.high)})" for row in rows)
     return _on_unit(parts, len(rows) * _ROW, ident=ident, title=title, said=said)
+
+
+def curves(series: Sequence[Series], below: Mapping[int, str], *, ident: str, title: str) -> Markup:
+    """Return curves of shares from 0 to 100 % over whole numbers, with bars for their intervals.
+
+    A dashed line joins the shares among some of the items, where they are not the same.
+
+    Args:
+        series: One or two curves.
+        below: The numbers to mark on the horizontal axis, each with what stands under it.
+        ident: Unique on the page; the prefix of the ids of title and description.
+        title: Read out in place of the drawing.
+    """
+    parts = [part for share in UNIT.ticks for part in _level(share)]
+    for x, text in below.items():
+        parts += [
+            _text(str(x), x=_at(_across(x, below)), y=_TALL + 30, name="tick"),
+            _text(text, x=_at(_across(x, below)), y=_TALL + 46, name="tick"),
+        ]
+    for index, one in enumerate(series):
+        parts += _curve(one, below, aside=1.6 * index - 0.8 * (len(series) - 1))
+    said = "; ".join(
+        f"{one.name}, {point.x}: {percent(point.rate)} ({interval(point.low, point.high)})"
+        for one in series
+        for point in one.points
+    )
+    return _drawing(parts, height=_TALL + 54, ident=ident, title=title, said=said)
+
+
+def _curve(series: Series, below: Mapping[int, str], *, aside: float) -> list[Markup]:
+    """Return a curve's bars, lines and marks, drawn a little ``aside`` so that two do not cover each other."""
+    places = [_across(point.x, below) + aside for point in series.points]
+    parts: list[Markup] = []
+    among = [point.among for point in series.points]
+    if among != [point.rate for point in series.points]:
+        parts += _joined(places, among, name=f"line some {series.name}")
+    parts += _joined(places, [point.rate for point in series.points], name=f"line {series.name}")
+    for x, point in zip(places, series.points, strict=True):
+        low, high, rate = finite(point.low), finite(point.high), finite(point.rate)
+        if low is not None and high is not None:
+            parts.append(
+                _tag("line", x1=_at(x), x2=_at(x), y1=_up(low), y2=_up(high), class_=f"span {series.name}")
+            )
+        if rate is not None:
+            parts.append(_tag("circle", cx=_at(x), cy=_up(rate), r=4, class_=f"point {series.name}"))
+    return parts
+
+
+def _joined(places: Sequence[float], shares: Sequence[float | None], *, name: str) -> list[Markup]:
+    """Return a line between neighbouring points that are both known."""
+    points = [(x, finite(share)) for x, share in zip(places, shares, strict=True)]
+    return [
+        _tag("line", x1=_at(x1), y1=_up(y1), x2=_at(x2), y2=_up(y2), class_=name)
+        for (x1, y1), (x2, y2) in pairwise(points)
+        if y1 is not None and y2 is not None
+    ]
+
+
+def _level(share: float) -> list[Markup]:
+    y = _up(share)
+    line = _tag("line", x1=_at(_LEFT), x2="100%", y1=y, y2=y, class_="grid")
+    return [line, _text(f"{share * 100:.0f} %", x="0", y=int(y) + 4, name="tick")]
+
+
+def _across(x: int, marks: Iterable[int]) -> float:
+    """Return where a number lies between the first and the last mark, in per cent of the width."""
+    low, high = min(marks), max(marks)
+    inside = (x - low) / (high - low) if high > low else 0.5
+    return _LEFT + MARGIN + (100 - _LEFT - 2 * MARGIN) * inside
+
+
+def _up(share: float) -> float:
+    """Return the vertical place of a share, in pixels from the top."""
+    return round(_TOP + (_TALL - _TOP) * (1 - min(max(share, 0.0), 1.0)), 1)
 
 
 def _difference(row: Difference, axis: Axis, y: int) -> list[Markup]:

@@ -33,6 +33,30 @@ def epoch_order(lengths: Sequence[int], *, batch_size: int, seed: int, epoch: in
     return [row for batch in [*order, tail] for row in batch]
 
 
+NOTHING = -1
+"""In place of a row number: a process has no row there."""
+
+
+def shared_out(order: Sequence[int], *, batch_size: int, processes: int) -> list[int]:
+    """Return ``order`` cut into the batches of several processes that go forward at the same time.
+
+    Consecutive ``processes`` x ``batch_size`` rows are one forward pass of all, dealt out in turn as data
+    loaders do. What the last pass lacks is filled up with :data:`NOTHING`, evenly, so that all have a share.
+
+    Args:
+        order: Row numbers.
+        batch_size: Of one process.
+        processes: How many; with 1 the order is returned as it is.
+    """
+    whole = len(order) - len(order) % (batch_size * processes)
+    rest = order[whole:]
+    if processes == 1 or not rest:
+        return list(order)
+    parts = [rest[process::processes] for process in range(processes)]
+    filled = [[*part, *[NOTHING] * (batch_size - len(part))] for part in parts]
+    return [*order[:whole], *(row for part in filled for row in part)]
+
+
 class EpochSampler(Sampler[int]):
     """Yields the order of the epoch that ``epoch`` names when iteration starts.
 

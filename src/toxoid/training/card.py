@@ -10,9 +10,8 @@ from typing import Any
 
 import yaml
 
-from toxoid.errors import UsageError
-
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FOLDERS = re.compile(r"""(?<![^\s='"\[{,])(?:~|\.{1,2})?/(?:[^\s,'"\]}]*/)?(?=[^\s/])""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +20,8 @@ class Card:
 
     Args:
         method: The method that made the training set, e.g. ``"mistake-analysis"``.
-        command: The command line that makes the model again; empty if there is none.
+        command: The command line that makes the model again; empty if there is none. It is told on one line (a
+            break within a YAML value is a space), and of a local path in it the name only.
         datasets: Hub names of the data sets used.
         licence: Licence identifier; empty if it follows the base model.
     """
@@ -30,10 +30,6 @@ class Card:
     command: str = ""
     datasets: tuple[str, ...] = ()
     licence: str = ""
-
-    def __post_init__(self) -> None:
-        if "\n" in self.command:
-            raise UsageError("the command of a model card has more than one line: give it as one line")
 
 
 def card_text(card: Card, facts: Mapping[str, Any], fingerprint: Mapping[str, Any], *, source: str) -> str:
@@ -105,4 +101,5 @@ def _limits() -> str:
 
 
 def _again(card: Card) -> str:
-    return f"## Made with\n\n```\n{card.command}\n```" if card.command else ""
+    command = _FOLDERS.sub("", " ".join(card.command.splitlines()))
+    return f"## Made with\n\n```\n{command}\n```" if command else ""

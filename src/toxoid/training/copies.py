@@ -8,6 +8,15 @@ from typing import Any
 
 from torch import nn
 
+from toxoid.training.settings import TrainingConfig
+
+
+def trainable_copy(model: Any, config: TrainingConfig) -> Any:
+    """Return what is trained: a full copy, or a frozen one with a fresh adapter, as ``config.mode`` says."""
+    if config.mode == "full":
+        return full_copy(model)
+    return with_lora(frozen_copy(model), rank=config.lora_rank, alpha=config.alpha)
+
 
 def full_copy(model: Any) -> Any:
     """Return an independent copy in float32, all weights trainable.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from toxoid.data.schemas import Conversation
 from toxoid.engines.templates import encode, encode_target
@@ -108,16 +108,31 @@ def _tokens(example: Example, tokenizer: PreTrainedTokenizerBase) -> tuple[list[
     )
 
 
+def token_limit(model: Any, max_length: int) -> int:
+    """Return how many tokens a row may have: ``max_length``, or fewer if the model's context window is smaller."""
+    return min(max_length, getattr(model.config, "max_position_embeddings", None) or max_length)
+
+
+def fitted_context(context: Sequence[int], room: int, bos: int | None) -> tuple[list[int], bool] | None:
+    """Return the end of ``context`` that has ``room``, and whether it was cut; ``None`` without room for a token.
+
+    The first token stays where it is ``bos``, the beginning of the sequence, and there is room for another.
+    """
+    if room < 1:  # the first target token is predicted from the token before it
+        return None
+    if len(context) <= room:
+        return list(context), False
+    keeps_bos = context[0] == bos and room > 1
+    return [context[0], *context[len(context) - room + 1 :]] if keeps_bos else list(context[-room:]), True
+
+
 def _fit(
     context: list[int], target: list[int], weight: float, max_length: int, bos: int | None
 ) -> tuple[TokenisedExample, bool] | None:
     """Return the example within ``max_length`` and whether its context was cut; ``None`` if it cannot fit."""
-    room = max_length - len(target)
-    if room < 1:  # the first target token is predicted from the token before it
+    fitted = fitted_context(context, max_length - len(target), bos)
+    if fitted is None:
         return None
-    cut = len(context) > room
-    if cut:
-        keeps_bos = context[0] == bos and room > 1
-        context = [context[0], *context[len(context) - room + 1 :]] if keeps_bos else context[-room:]
-    labels = (*[IGNORED] * len(context), *target)
-    return TokenisedExample((*context, *target), labels, weight), cut
+    kept, cut = fitted
+    labels = (*[IGNORED] * len(kept), *target)
+    return TokenisedExample((*kept, *target), labels, weight), cut

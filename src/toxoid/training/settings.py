@@ -26,7 +26,7 @@ class TrainingConfig:
         learning_rate: The highest, of AdamW.
         epochs: Passes over the examples; may be a fraction.
         max_steps: Optimiser steps, in place of ``epochs``.
-        batch_size: Rows per forward pass.
+        batch_size: Rows per forward pass; under a distributed launcher, of each process.
         gradient_accumulation: Forward passes per optimiser step.
         lora_rank: Rank of the adapter.
         lora_alpha: Scale of the adapter, ``alpha / rank``; ``None`` is twice the rank.
@@ -62,8 +62,8 @@ class TrainingConfig:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        _one_of("mode", self.mode, get_args(Mode))
-        _one_of("schedule", self.schedule, get_args(Schedule))
+        one_of("mode", self.mode, get_args(Mode))
+        one_of("schedule", self.schedule, get_args(Schedule))
         if self.bf16 not in (True, False, "auto"):
             raise UsageError(f"bf16 is {self.bf16!r}: give true, false or auto")
         for field in fields(self):
@@ -75,13 +75,13 @@ class TrainingConfig:
         return 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
 
 
-def steps_per_epoch(config: TrainingConfig, n_examples: int) -> int:
-    """Return the optimiser steps of one pass over ``n_examples``."""
-    batches = math.ceil(n_examples / config.batch_size)
+def steps_per_epoch(config: TrainingConfig, n_examples: int, processes: int = 1) -> int:
+    """Return the optimiser steps of one pass over ``n_examples``, of so many processes together."""
+    batches = math.ceil(n_examples / (config.batch_size * processes))
     return math.ceil(batches / config.gradient_accumulation)
 
 
-def steps_for(config: TrainingConfig, n_examples: int) -> int:
+def steps_for(config: TrainingConfig, n_examples: int, processes: int = 1) -> int:
     """Return how many optimiser steps ``config`` means for ``n_examples``: ``max_steps``, or its epochs.
 
     Count the examples that are trained on: those too long to fit are not among them.
@@ -91,10 +91,15 @@ def steps_for(config: TrainingConfig, n_examples: int) -> int:
     """
     if n_examples < 1:
         raise UsageError("there are 0 examples to train on: give at least one")
-    return config.max_steps or math.ceil(config.epochs * steps_per_epoch(config, n_examples))
+    return config.max_steps or math.ceil(config.epochs * steps_per_epoch(config, n_examples, processes))
 
 
-def _one_of(name: str, given: str, known: tuple[str, ...]) -> None:
+def one_of(name: str, given: str, known: tuple[str, ...]) -> None:
+    """Refuse a word that is not ``known``.
+
+    Raises:
+        UsageError: It is another one; the text names what is near.
+    """
     if given not in known:
         raise UsageError(f'{name} is "{given}": give one of {", ".join(known)}.{did_you_mean(given, known)}')
 

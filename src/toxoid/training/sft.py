@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toxoid.errors import ToxoidError, UsageError
-from toxoid.training import checkpoints as checkpoint_files
-from toxoid.training.artifacts import Card, TrainingResult, check_output, save_output
+from toxoid.progress import SILENT
+from toxoid.training.artifacts import Card, TrainingResult, check_output
 from toxoid.training.batches import Collator
-from toxoid.training.copies import frozen_copy, full_copy, with_lora
+from toxoid.training.copies import trainable_copy
 from toxoid.training.determinism import seeded
-from toxoid.training.examples import Example, TokenisedExamples, data_hash, tokenise
+from toxoid.training.examples import (
+    Example,
+    TokenisedExample,
+    TokenisedExamples,
+    data_hash,
+    token_limit,
+    tokenise,
+)
+from toxoid.training.fingerprint import training_fingerprint
 from toxoid.training.losses import weighted_cross_entropy
 from toxoid.training.precision import use_bf16
+from toxoid.training.processes import is_main
 from toxoid.training.settings import TrainingConfig, steps_for
 from toxoid.training.trainer import StepTrainer
 
@@ -28,9 +36,6 @@ if TYPE_CHECKING:
     from toxoid.progress import Progress
 
 __all__ = ["SFTConfig", "TrainingResult", "steps_for", "train_sft"]
-
-_NOT_IN_FINGERPRINT = ("threads", "save_steps", "bf16", "epochs", "max_steps", "lora_rank", "lora_alpha")
-"""Settings that do not change the weights, or enter in their resolved form."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,37 +112,26 @@ def train_sft(
         Diverged: The loss became infinite or NaN; the last checkpoint is kept.
     """
     check_output(output)
+    progress = progress if is_main() else SILENT
     rows = _tokenised(examples, loaded, config, progress)
     parameters = sum(weight.numel() for weight in loaded.model.parameters())
     bf16 = use_bf16(config.bf16, device=loaded.model.device.type, parameters=parameters)
-    fingerprint = _fingerprint(loaded, config, rows, bf16=bf16)
+    fingerprint = training_fingerprint("sft", loaded, config, data=data_hash(rows), rows=len(rows), bf16=bf16)
     with seeded(config.seed, config.threads):
-        model = _trainable_model(loaded, config)
         trainer = SFTTrainer(
-            model=model,
+            model=trainable_copy(loaded.model, config),
             config=config,
             rows=rows,
+            lengths=[len(row.input_ids) for row in rows],
+            idle=TokenisedExample(rows[0].input_ids, rows[0].labels, weight=0.0),
             pad=loaded.tokenizer.pad_token_id or 0,
             folder=checkpoints,
             fingerprint=fingerprint,
             bf16=bf16,
             progress=progress,
         )
-        history = trainer.run()
-    result = TrainingResult(
-        path=output,
-        kind="adapter" if config.mode == "lora" else "model",
-        steps=len(history.losses),
-        seconds=history.seconds,
-        tokens=history.tokens,
-        losses=tuple(history.losses),
-        examples=len(rows),
-        cut=rows.cut,
-        dropped=rows.dropped,
-    )
-    save_output(model, loaded, result, fingerprint=fingerprint, card=card or Card())
-    checkpoint_files.remove_all(checkpoints)
-    return result
+        trainer.run()
+    return trainer.publish(loaded, output, cut=rows.cut, dropped=rows.dropped, card=card)
 
 
 def accepts_logits_to_keep(model: Any) -> bool:
@@ -151,9 +145,7 @@ def _tokenised(
 ) -> TokenisedExamples:
     if not examples:
         raise UsageError("there are 0 examples to train on: give at least one")
-    limit = min(
-        config.max_length, getattr(loaded.model.config, "max_position_embeddings", None) or config.max_length
-    )
+    limit = token_limit(loaded.model, config.max_length)
     rows = tokenise(examples, loaded.tokenizer, limit)
     if not rows:
         raise UsageError(
@@ -166,25 +158,3 @@ def _tokenised(
             f"were left out: longer than {limit} tokens (max_length, or the model's context window)"
         )
     return rows
-
-
-def _trainable_model(loaded: LoadedModel, config: SFTConfig) -> Any:
-    if config.mode == "full":
-        return full_copy(loaded.model)
-    return with_lora(frozen_copy(loaded.model), rank=config.lora_rank, alpha=config.alpha)
-
-
-def _fingerprint(
-    loaded: LoadedModel, config: SFTConfig, rows: TokenisedExamples, *, bf16: bool
-) -> dict[str, Any]:
-    """Return what the resulting weights depend on; number of threads and machine apart."""
-    settings = {key: value for key, value in asdict(config).items() if key not in _NOT_IN_FINGERPRINT}
-    if config.mode == "lora":
-        settings |= {"lora_rank": config.lora_rank, "lora_alpha": config.alpha}
-    return {
-        "trainer": "sft",
-        "settings": settings | {"bf16": bf16, "steps": steps_for(config, len(rows))},
-        "data": data_hash(rows),
-        "model": loaded.identity,
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
-    }

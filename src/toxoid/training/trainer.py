@@ -11,28 +11,36 @@ import gc
 import math
 import os
 import time
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import fmean as mean
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from toxoid.errors import ToxoidError, UsageError
+from toxoid.errors import ToxoidError
 from toxoid.training import checkpoints
-from toxoid.training.batches import EpochSampler, epoch_order
+from toxoid.training.artifacts import Card, TrainingResult, save_output
+from toxoid.training.batches import NOTHING, EpochSampler, epoch_order, shared_out
+from toxoid.training.processes import is_main, process_count, wait_for_all
 from toxoid.training.saving import writing
 from toxoid.training.settings import TrainingConfig, steps_for, steps_per_epoch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from toxoid.engines.loading import LoadedModel
     from toxoid.progress import Progress, Task
-    from toxoid.training.examples import TokenisedExample
+
+Row = TypeVar("Row")
+Row_co = TypeVar("Row_co", covariant=True)
 
 WEIGHTS = "trainable.safetensors"
 
@@ -56,11 +64,13 @@ class History:
         losses: One per optimiser step.
         tokens: That went through the model, padding not counted.
         seconds: Of training; what was lost by a kill is not counted.
+        parts: What a loss is made of, where it has parts: by name, one value per optimiser step.
     """
 
     losses: list[float] = field(default_factory=list)
     tokens: int = 0
     seconds: float = 0.0
+    parts: dict[str, list[float]] = field(default_factory=dict)
 
 
 def training_arguments(config: TrainingConfig, *, steps: int, folder: Path, cpu: bool, bf16: bool) -> Any:
@@ -88,6 +98,8 @@ def training_arguments(config: TrainingConfig, *, steps: int, folder: Path, cpu:
         remove_unused_columns=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=not cpu,
+        ddp_find_unused_parameters=False,  # all that is trainable is used; looking for more costs every step
+        ddp_broadcast_buffers=False,  # they never change, and processes may go forward unlike often in a step
         push_to_hub=False,
     )
     _ = arguments.device  # sets the number of GPUs, which is then corrected: no DataParallel in one process
@@ -95,36 +107,47 @@ def training_arguments(config: TrainingConfig, *, steps: int, folder: Path, cpu:
     return arguments
 
 
+class Rows(Protocol[Row_co]):
+    """Rows by number, such as a list of them."""
+
+    def __getitem__(self, index: int, /) -> Row_co:
+        """Return a row."""
+
+
 class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     """``transformers.Trainer`` over tokenised rows; a subclass gives ``compute_loss`` and :meth:`loss_total`.
 
     ``compute_loss`` has to return a loss already divided by ``num_items_in_batch``, the total over all
-    micro-batches of the optimiser step.
+    micro-batches of the optimiser step. So the loss of a step does not depend on how it is cut into
+    micro-batches, nor on how many processes a launcher has started to share it: these go through the same order
+    of rows together, sum their totals, and the main one alone writes.
 
     Args:
         model: To be trained in place.
         config: The settings.
         rows: The examples.
+        lengths: Of the rows, in tokens: rows of about one length go together.
+        idle: What a process gets that has no row in a pass; goes forward like a row and has no say.
         collator: Rows to tensors; the result has ``lengths``, the number of tokens of each row.
         folder: For the checkpoints; used by this training alone.
         fingerprint: What the training depends on (JSON values): a checkpoint of another one is refused.
         bf16: Whether to run under bfloat16 autocast.
         progress: Where to report.
-
-    Raises:
-        UsageError: It was started by a distributed launcher: steps, checkpoints and results are those of one
-            process.
     """
 
     loss_is_scaled_for_ga = True
+    part_names: Sequence[str] = ()
+    """What the loss is made of: at every step every process has the same, though it may have seen none of one."""
 
     def __init__(
         self,
         *,
         model: nn.Module,
         config: TrainingConfig,
-        rows: Sequence[TokenisedExample],
-        collator: Callable[[Sequence[TokenisedExample]], dict[str, Tensor]],
+        rows: Rows[Row],
+        lengths: Sequence[int],
+        idle: Row,
+        collator: Callable[[Sequence[Row]], dict[str, Any]],
         folder: Path,
         fingerprint: Mapping[str, Any],
         bf16: bool,
@@ -136,25 +159,22 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self._fingerprint = fingerprint
         self._progress = progress
         self._task: Task | None = None
-        self._step_loss = 0.0
+        self._lengths = lengths
+        self._step_loss, self._step_tokens = 0.0, 0
+        self._step_parts: Counter[str] = Counter()
         self._earlier_seconds = 0.0
         self._started = time.monotonic()
         self._last_saved: int | None = None
         cpu = next(model.parameters()).device.type == "cpu"
-        steps = steps_for(config, len(rows))
+        steps = steps_for(config, len(lengths), process_count())
         super().__init__(
             model=model,
             args=training_arguments(config, steps=steps, folder=folder, cpu=cpu, bf16=bf16),
-            data_collator=collator,
-            train_dataset=rows,
+            data_collator=partial(_of_those_there, collator, idle),
+            train_dataset=_WithGaps(rows, len(lengths)),
             callbacks=[_StepEnd(self._step_done)],
         )
         self.remove_callback(PrinterCallback)
-        if self.args.world_size > 1:
-            raise UsageError(
-                f"the training was started in {self.args.world_size} processes and runs in one: start it "
-                "without a distributed launcher"
-            )
 
     def run(self) -> History:
         """Train to the end, from the last whole checkpoint in the folder if there is one.
@@ -168,17 +188,53 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             self.history = History(**checkpoints.read_history(start, self._fingerprint))
             self._last_saved = len(self.history.losses)
             self._progress.note(f"continuing the training after step {self._last_saved}")
-        checkpoints.keep_only(self.folder, start)
+        wait_for_all()  # nobody removes what another still reads
+        if is_main():
+            checkpoints.keep_only(self.folder, start)
         self._earlier_seconds, self._started = self.history.seconds, time.monotonic()
         with self._progress.task("train", self.args.max_steps, "steps") as self._task:
             self._task.advance(len(self.history.losses))
-            with _short_collections():
+            with _short_collections(), warnings.catch_warnings():
+                # accelerate knows no other way yet to say that buffers need no sending
+                warnings.filterwarnings("ignore", category=FutureWarning, message=".*broadcast_buffers.*")
                 self.train(resume_from_checkpoint=None if start is None else str(start))
         self._clock()
         return self.history
 
+    def publish(
+        self, loaded: LoadedModel, output: Path, *, cut: int, dropped: int, card: Card | None
+    ) -> TrainingResult:
+        """Save what was trained and remove the checkpoints.
+
+        Args:
+            loaded: The model it started from.
+            output: Folder of the result.
+            cut: Rows that lost the beginning of their context.
+            dropped: Rows left out as too long.
+            card: What the model card says beyond what is known here.
+
+        Raises:
+            UsageError: The disk refuses.
+        """
+        result = TrainingResult(
+            path=output,
+            kind="adapter" if self.config.mode == "lora" else "model",
+            steps=len(self.history.losses),
+            seconds=self.history.seconds,
+            tokens=self.history.tokens,
+            losses=tuple(self.history.losses),
+            examples=len(self._lengths),
+            cut=cut,
+            dropped=dropped,
+        )
+        if is_main():
+            save_output(self.model, loaded, result, fingerprint=self._fingerprint, card=card or Card())
+            checkpoints.remove_all(self.folder)
+        wait_for_all()
+        return result
+
     def loss_total(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return what the losses of one micro-batch have to be divided by in sum, a scalar."""
+        """Return what the losses of one micro-batch have to be divided by in sum: a scalar, or one for each part."""
         raise NotImplementedError
 
     def training_step(
@@ -189,7 +245,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         Raises:
             Diverged: The loss is infinite or NaN. No weight has been changed by it.
         """
-        self.history.tokens += int(inputs["lengths"].sum())
+        self._step_tokens += int(inputs["lengths"].sum())
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         self._step_loss += loss.item()
         self._demand_finite("loss", self._step_loss)
@@ -215,26 +271,56 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             f"{'no checkpoint was written yet' if self._last_saved is None else kept}"
         )
 
+    def record(self, parts: Mapping[str, Tensor]) -> None:
+        """Add to what is told of the current step beside its loss; the micro-batches' shares add up."""
+        values = torch.stack([part.detach().float() for part in parts.values()]).tolist()
+        self._step_parts.update(dict(zip(parts, values, strict=True)))
+
+    def order(self, epoch: int) -> Sequence[int]:
+        """Return the row numbers of an epoch, in the order in which all processes together see them."""
+        batch_size = self.config.batch_size * process_count()
+        return epoch_order(self._lengths, batch_size=batch_size, seed=self.config.seed, epoch=epoch)
+
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
-        return torch.stack([self.loss_total(batch) for batch in batch_samples]).sum().to(device)
+        total = torch.stack([self.loss_total(batch) for batch in batch_samples]).sum(0).to(device)
+        if process_count() > 1:  # gradients are averaged over the processes, not summed
+            total = self.accelerator.reduce(total, "mean")
+        return total
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
-        rows = self.train_dataset
-        order = partial(
-            _order, [len(row.input_ids) for row in rows], self.config.batch_size, self.config.seed
+        size, processes = self.config.batch_size, process_count()
+        per_epoch = steps_per_epoch(self.config, len(self._lengths), processes)
+        cut = partial(shared_out, batch_size=size, processes=processes)
+        return EpochSampler(
+            lambda epoch: cut(self.order(epoch)),
+            epoch=lambda: self.state.global_step // per_epoch,
+            size=len(cut(range(len(self._lengths)))),
         )
-        per_epoch = steps_per_epoch(self.config, len(rows))
-        return EpochSampler(order, epoch=lambda: self.state.global_step // per_epoch, size=len(rows))
 
     def _step_done(self, step: int) -> None:
-        self.history.losses.append(self._step_loss)
-        self._step_loss = 0.0
+        names = self.part_names
+        means = [self._step_loss, *(self._step_parts[name] for name in names)]
+        tokens = self._step_tokens
+        if process_count() > 1:
+            found = torch.tensor([*means, tokens], dtype=torch.float64).float().to(self.args.device)
+            *means, mean_tokens = self.accelerator.reduce(found, "mean").tolist()
+            tokens = round(mean_tokens * process_count())
+        self.history.losses.append(means[0])
+        for name, value in zip(names, means[1:], strict=True):
+            self.history.parts.setdefault(name, []).append(value)
+        self.history.tokens += tokens
+        self._step_loss, self._step_tokens = 0.0, 0
+        self._step_parts.clear()
         if self._task is not None:
             self._task.advance()
         every = max(1, self.args.max_steps // _NOTES)
         if step % every == 0:
-            recent = self.history.losses[-every:]
-            self._progress.note(f"step {step} of {self.args.max_steps}: loss {sum(recent) / len(recent):.4f}")
+            self._progress.note(f"step {step} of {self.args.max_steps}: {self._told(every)}")
+
+    def _told(self, steps: int) -> str:
+        """Return the means of the last ``steps`` steps in words."""
+        told = {"loss": self.history.losses, **self.history.parts}
+        return ", ".join(f"{name} {mean(values[-steps:]):.4f}" for name, values in told.items())
 
     def _clock(self) -> None:
         self.history.seconds = self._earlier_seconds + time.monotonic() - self._started
@@ -244,9 +330,11 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         with writing(written):
             super()._save_checkpoint(model, trial)
         self._clock()
-        with writing(written):
-            checkpoints.seal(written, self._fingerprint, asdict(self.history))
-        checkpoints.keep_only(self.folder, written)
+        wait_for_all()  # each process writes its own random state
+        if is_main():
+            with writing(written):
+                checkpoints.seal(written, self._fingerprint, asdict(self.history))
+            checkpoints.keep_only(self.folder, written)
         self._last_saved = self.state.global_step
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
@@ -297,8 +385,24 @@ def _short_collections() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[int]:
-    return epoch_order(lengths, batch_size=batch_size, seed=seed, epoch=epoch)
+class _WithGaps:
+    """Rows by number; :data:`toxoid.training.batches.NOTHING` is a row that is not there."""
+
+    def __init__(self, rows: Rows[Any], size: int) -> None:
+        self._rows = rows
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> Any:
+        return None if index == NOTHING else self._rows[index]
+
+
+def _of_those_there(
+    collator: Callable[[Sequence[Any]], dict[str, Any]], idle: Any, rows: Sequence[Any]
+) -> Any:
+    return collator([row for row in rows if row is not None] or [idle])
 
 
 def _trainable(model: Any) -> dict[str, Tensor]:

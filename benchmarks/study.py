@@ -1,0 +1,76 @@
+"""Runs a recipe for several seeds, prints its comparisons as tables: python -m benchmarks.study RECIPE [--seeds 0 1 2].
+
+Runs live in ``--out/RECIPE-SEED`` and are continued where they stand; with ``--tables`` alone nothing is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from toxoid.cli.progress import RichProgress
+from toxoid.config.recipe import load_recipe, with_overrides
+from toxoid.loop.publish import publish
+from toxoid.loop.run import run_loop
+
+
+def results_of(recipe: str, seed: int, out: Path, *, run: bool) -> dict[str, Any]:
+    """Return the results of one seed, running what is missing."""
+    directory = out / f"{Path(recipe).stem}-{seed}"
+    if run:
+        chosen = with_overrides(load_recipe(recipe), {"seed": seed})
+        with RichProgress() as progress:
+            run_loop(chosen, directory, command=f"python -m benchmarks.study {recipe}", progress=progress)
+        publish(directory)
+    found: dict[str, Any] = json.loads((directory / "results.json").read_text("utf-8"))
+    return found
+
+
+def table(runs: Sequence[dict[str, Any]], seeds: Sequence[int], before: str, after: str) -> str:
+    """Return one comparison as a Markdown table: a row per task, metric and stratum, a column per seed."""
+    columns = [_rows(found, before, after) for found in runs]
+    head = ["task", "rate", "part", *(f"seed {seed}" for seed in seeds)]
+    lines = [f"**{before} → {after}**", "", _line(head), "|" + "---|" * len(head)]
+    for key in columns[0]:
+        lines.append(_line([*key, *(_cell(column.get(key)) for column in columns)]))
+    return "\n".join(lines) + "\n"
+
+
+def _rows(found: dict[str, Any], before: str, after: str) -> dict[tuple[str, str, str], dict[str, Any]]:
+    comparison = next(c for c in found["comparisons"] if (c["before"], c["after"]) == (before, after))
+    return {
+        (row["task"], row["metric"], row["category"]): row
+        for row in comparison["rows"]
+        if row["category"] == "all" or row["category"].startswith("k=")
+    }
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None or row["difference"] is None:
+        return "–"
+    numbers = [100 * row[key] for key in ("before", "after", "difference", "ci_low", "ci_high")]
+    return "{:.1f} → {:.1f}: {:+.1f} ({:+.1f} to {:+.1f})".format(*numbers)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("--tables", action="store_true", help="print the tables of runs that are there")
+    given = parser.parse_args()
+    runs = [results_of(given.recipe, seed, given.out, run=not given.tables) for seed in given.seeds]
+    for comparison in runs[0]["comparisons"]:
+        print(table(runs, given.seeds, comparison["before"], comparison["after"]))
+
+
+if __name__ == "__main__":
+    main()
