@@ -35,9 +35,13 @@ test-slow: $(STAMP)  ## Run the opt-in checks: the report in a real browser (nee
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[browser]'
 	$(BIN)/pytest -m slow
 
-bench: $(STAMP)  ## Run the benchmarks.
+bench: $(STAMP)  ## Run the benchmarks, beside the peers where there are any (about 15 minutes).
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks.refusal_agreement
 	$(BIN)/python -m benchmarks.lab_card
+	$(BIN)/python -m benchmarks.course_correction_sampling
+	$(BIN)/python -m benchmarks.preference_tree
+	$(BIN)/python -m benchmarks.c2_syn_scale
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

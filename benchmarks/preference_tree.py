@@ -14,323 +14,188 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
-from toxoid.data.groups import Group, RankedReply
-from toxoid.data.schemas import as_dicts, user
-from toxoid.engines.templates import encode, encode_target
+from benchmarks.preference_sides import CLOCKS, TRLSettings, Workload, make_groups, save_model
 
-if TYPE_CHECKING:
-    from toxoid.engines.loading import LoadedModel
+Say: TypeAlias = Callable[[str], None]
 
 THREADS = 2
-BETA = 0.1
-LEARNING_RATE = 1e-5
-SPECIALS = ("<pad>", "<s>", "<|end|>", "<|user|>", "<|assistant|>")
-TEMPLATE = (
-    "{{ '<s>' }}{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
+WARM_UP = 3
+"""Steps that are not measured, of the sides whose steps are short; TRL's first step is not measured either."""
+LARGE = 32_000
 
 
 @dataclass(frozen=True)
-class Workload:
-    """What is trained on, and how large the model is.
+class Bench:
+    """Where the models lie, and how long is measured.
 
     Args:
-        shape: ``groups`` as C2-Syn makes them, or ordinary ``pairs``.
-        count: Groups, or pairs, in an optimiser step.
-        vocabulary: Tokens the model knows.
+        folder: Of the models, by vocabulary.
+        threads: Of every side.
+        clock: What ratios are of: ``wall``, or ``cpu`` seconds where others use the machine.
+        rounds: How often the sides take turns.
+        quick: Whether to take TRL's settings from an earlier search.
     """
 
-    shape: str
-    count: int
-    vocabulary: int
+    folder: Path
+    threads: int
+    clock: str
+    rounds: int
+    quick: bool
 
+    def child(self, side: str, workload: Workload, **more: Any) -> dict[str, Any]:
+        """Return what one measurement in a fresh process found.
 
-@dataclass(frozen=True)
-class TRLSettings:
-    """How TRL's trainer runs.
-
-    Args:
-        batch_size: Pairs per forward pass; a divisor of those in a step.
-        bf16: bfloat16 autocast.
-        sampling: ``random`` or ``group_by_length``.
-        precomputed: Whether the reference's sums are made before the training, or in every step.
-    """
-
-    batch_size: int
-    bf16: bool = True
-    sampling: str = "random"
-    precomputed: bool = True
-
-
-# ---- the data ----
-
-
-def make_groups(workload: Workload) -> list[Group]:
-    """Return groups of random words; the same workload gives the same ones."""
-    draw = random.Random(0)
-    make = _c2_syn_group if workload.shape == "groups" else _ordinary_pair
-    return [make(index, draw, workload.vocabulary) for index in range(workload.count)]
-
-
-def _c2_syn_group(index: int, draw: random.Random, vocabulary: int) -> Group:
-    """Return a safe reply, four corrections of nested beginnings of a harmful reply, and that reply."""
-
-    def words(low: int, high: int) -> list[str]:
-        return _words(draw, vocabulary, low, high)
-
-    prompt, opener, harmful, safe = words(34, 42), words(7, 9), words(110, 130), words(27, 33)
-    stride = len(harmful) // 5
-    corrected = [opener + harmful[: stride * (i + 1)] + words(22, 28) for i in range(4)]
-    texts = [safe, *corrected, opener + harmful]
-    replies = tuple(RankedReply(" ".join(text), rank) for rank, text in enumerate(texts))
-    return Group(str(index), user(" ".join(prompt)), replies)
-
-
-def _ordinary_pair(index: int, draw: random.Random, vocabulary: int) -> Group:
-    prompt = " ".join(_words(draw, vocabulary, 34, 42))
-    texts = [" ".join(_words(draw, vocabulary, 60, 120)) for _ in range(2)]
-    return Group(str(index), user(prompt), tuple(RankedReply(text, rank) for rank, text in enumerate(texts)))
-
-
-def _words(draw: random.Random, vocabulary: int, low: int, high: int) -> list[str]:
-    return [f"w{draw.randrange(vocabulary - len(SPECIALS))}" for _ in range(draw.randint(low, high))]
-
-
-def preference_rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """Return every pair in TRL's explicit-prompt conversational layout."""
-    return [
-        {
-            "prompt": as_dicts(group.conversation),
-            "chosen": [{"role": "assistant", "content": group.replies[better].text}],
-            "rejected": [{"role": "assistant", "content": group.replies[worse].text}],
+        Raises:
+            RuntimeError: It failed; the text is the end of what it said.
+        """
+        model = self.folder / str(workload.vocabulary)
+        task = {
+            "side": side,
+            "folder": str(model),
+            "workload": asdict(workload),
+            "threads": self.threads,
+            **more,
         }
-        for group in groups
-        for better, worse in group.pairs()
-    ]
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(self.threads),
+            "HF_HUB_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        command = [sys.executable, "-m", "benchmarks.preference_sides", json.dumps(task)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{side}: {done.stderr[-2000:]}")
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
 
 
-def distinct_tokens(groups: Sequence[Group], tokenizer: Any) -> tuple[int, int]:
-    """Return the distinct tokens of ``groups`` and at how many of them a next token has to be predicted.
+def best_settings(bench: Bench, workload: Workload, say: Say) -> TRLSettings:
+    """Return the fastest of TRL's settings: first of batch sizes, then of precision and of sampling."""
+    pairs = sum(len(group.pairs()) for group in make_groups(workload))
+    sizes = [size for size in (4, 8, 10, 15, 16, 30, 32) if pairs % size == 0]
+    best, fastest = TRLSettings(sizes[-2]), float("inf")
+    if bench.quick:
+        return best
+    candidates = [*(TRLSettings(size) for size in sizes), None, None]
+    for number, given in enumerate(candidates):
+        last = number == len(candidates) - 1
+        changed = {"sampling": "group_by_length"} if last else {"bf16": not best.bf16}
+        tried = given or replace(best, **changed)
+        seconds = bench.child("trl", workload, settings=asdict(tried), steps=2)[bench.clock][-1]
+        say(f"  TRL, {tried}: {seconds:.2f} s")
+        if seconds < fastest:
+            best, fastest = tried, seconds
+    return best
 
-    A next token that all replies of a group share cancels in every difference and is not predicted.
-    """
-    tokens = predicted = 0
-    for group in groups:
-        replies = [tuple(encode_target(tokenizer, reply.text)) for reply in group.replies]
-        owners: dict[tuple[int, ...], int] = {}
-        for reply in replies:
-            for end in range(1, len(reply) + 1):
-                owners[reply[:end]] = owners.get(reply[:end], 0) + 1
-        tokens += len(encode(tokenizer, group.conversation)) + len(owners)
-        predicted += len({prefix[:-1] for prefix, count in owners.items() if count < len(replies)})
-    return tokens, predicted
+
+def compare(bench: Bench, workload: Workload, settings: TRLSettings, say: Say) -> dict[str, Any]:
+    """Return what the sides took, in turns; groups also against the limit, and with the references inside."""
+    runs: dict[str, list[dict[str, Any]]] = {"trl": [], "toxoid": [], "lm": [], "trl inside": []}
+    same = {"bf16": settings.bf16, "steps": WARM_UP + 5}
+    for _ in range(bench.rounds):
+        runs["trl"].append(bench.child("trl", workload, settings=asdict(settings), steps=3))
+        runs["toxoid"].append(bench.child("toxoid", workload, **same))
+        runs["lm"].append(bench.child("lm", workload, **same))
+    inside = replace(settings, precomputed=False)
+    runs["trl inside"].append(bench.child("trl", workload, settings=asdict(inside), steps=3))
+    step = {name: [_step(name, run[bench.clock]) for run in found] for name, found in runs.items()}
+    ours = statistics.median(step["toxoid"])
+    both = ours + statistics.median(run["references"][bench.clock][0] for run in runs["toxoid"])
+    pairs = sum(len(group.pairs()) for group in make_groups(workload))
+    found = {
+        "ratio_vs_trl": _ratios(step["trl"], step["toxoid"]),
+        "ratio_vs_limit": _ratios(step["toxoid"], step["lm"]),
+        "ratio_vs_trl_references_inside": step["trl inside"][0] / both,
+        "pairs_per_second": {name: pairs / statistics.median(step[name]) for name in ("trl", "toxoid")},
+        "step_seconds": {name: statistics.median(seconds) for name, seconds in step.items()},
+        "memory_mb": {name: max(run["memory_mb"] for run in found) for name, found in runs.items()},
+        "tokens": runs["lm"][0]["tokens"],
+        "predicted": runs["lm"][0]["predicted"],
+        "trl_settings": asdict(settings),
+        "workload": asdict(workload) | {"pairs": pairs},
+    }
+    say(_told(found))
+    return found
 
 
-# ---- the model ----
+def _step(name: str, seconds: Sequence[float]) -> float:
+    """Return the median step of a run; short steps are many, and the first of them still warm up."""
+    return statistics.median(seconds if name.startswith("trl") else seconds[WARM_UP - 1 :])
 
 
-def save_model(folder: Path, vocabulary: int) -> None:
-    """Write a Llama of random weights with a tokenizer of whole words."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+def _ratios(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
+    """Return the median and the range of the ratios of the rounds."""
+    each = [a / b for a, b in zip(above, below, strict=True)]
+    return {"median": statistics.median(each), "low": min(each), "high": max(each)}
 
-    words = [*SPECIALS, *(f"w{index}" for index in range(vocabulary - len(SPECIALS)))]
-    raw = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<pad>"))
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="<|end|>",
-        additional_special_tokens=list(SPECIALS[3:]),
-        chat_template=TEMPLATE,
+
+def _told(found: dict[str, Any]) -> str:
+    work, memory = found["workload"], found["memory_mb"]
+
+    def ratio(name: str) -> str:
+        return "{median:.2f} ({low:.2f} to {high:.2f})".format(**found[name])
+
+    return (
+        f"{work['shape']}, vocabulary {work['vocabulary']}, {work['pairs']} pairs, {found['tokens']} distinct tokens:\n"
+        f"  TRL / toxoid {ratio('ratio_vs_trl')}, references inside {found['ratio_vs_trl_references_inside']:.2f}; "
+        f"toxoid / LM step {ratio('ratio_vs_limit')}\n"
+        f"  peak memory TRL {memory['trl']:.0f} MB, toxoid {memory['toxoid']:.0f} MB, LM {memory['lm']:.0f} MB"
     )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=384,
-        intermediate_size=1408,
-        num_hidden_layers=8,
-        num_attention_heads=6,
-        max_position_embeddings=1024,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
+
+
+def run(bench: Bench, say: Say) -> dict[str, Any]:
+    """Return all comparisons; the headline numbers are those of the smaller vocabulary, the harder case."""
+    groups, pairs = Workload("groups", 2 if bench.quick else 4, 8000), Workload("pairs", 32, 8000)
+    for vocabulary in {groups.vocabulary, LARGE}:
+        save_model(bench.folder / str(vocabulary), vocabulary)
+    error = bench.child("gradients", groups)["gradient_error"]
+    say(f"gradient error against pairwise computation in float32: {error:.1e}")
+    settings = best_settings(bench, groups, say)
+    found = {"groups": compare(bench, groups, settings, say)}
+    if not bench.quick:
+        found["groups_large_vocabulary"] = compare(bench, replace(groups, vocabulary=LARGE), settings, say)
+    found["pairs"] = compare(bench, pairs, best_settings(bench, pairs, say), say)
+    return {
+        "ratio_vs_trl": found["groups"]["ratio_vs_trl"]["median"],
+        "ratio_vs_limit": found["groups"]["ratio_vs_limit"]["median"],
+        "gradient_error": error,
+        "pairs_ratio_vs_trl": found["pairs"]["ratio_vs_trl"]["median"],
+        "memory_mb": found["groups"]["memory_mb"],
+        "threads": bench.threads,
+        "clock": bench.clock,
+        "rounds": bench.rounds,
+        **found,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the comparisons."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", action="store_true", help="print the last line only")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round, small steps, no search, small vocabulary"
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-# ---- the three sides; each runs in a process of its own ----
-
-
-def trl_side(folder: Path, workload: Workload, settings: TRLSettings, steps: int) -> dict[str, Any]:
-    """Train with TRL's DPOTrainer; return the seconds of each step after the first."""
-    from datasets import Dataset
-    from transformers import AutoTokenizer, TrainerCallback
-    from trl import DPOConfig, DPOTrainer
-
-    ends: list[float] = []
-
-    class Clock(TrainerCallback):  # type: ignore[misc,unused-ignore]  # transformers is not typed
-        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            ends.append(time.perf_counter())
-
-    groups = make_groups(workload)
-    rows = preference_rows(groups)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    given = Dataset.from_list([{**row, "length": _length(row, tokenizer)} for row in rows])
-    with tempfile.TemporaryDirectory() as out:
-        arguments = DPOConfig(
-            output_dir=out,
-            beta=BETA,
-            learning_rate=LEARNING_RATE,
-            max_steps=steps,
-            per_device_train_batch_size=settings.batch_size,
-            gradient_accumulation_steps=len(rows) // settings.batch_size,
-            bf16=settings.bf16,
-            train_sampling_strategy=settings.sampling,
-            precompute_ref_log_probs=settings.precomputed,
-            max_length=None,
-            gradient_checkpointing=False,
-            use_cpu=True,
-            report_to="none",
-            logging_strategy="no",
-            save_strategy="no",
-            disable_tqdm=True,
-        )
-        trainer = DPOTrainer(
-            model=str(folder),
-            args=arguments,
-            train_dataset=given,
-            processing_class=tokenizer,
-            callbacks=[Clock()],
-        )
-        _check_tokens(trainer.train_dataset, groups, tokenizer)
-        trainer.train()
-    return {"seconds": _between(ends)}
-
-
-def _length(row: dict[str, Any], tokenizer: Any) -> int:
-    """Return the length of the longer row of a pair, what a batch is padded by."""
-    texts = (row[key][0]["content"] for key in ("chosen", "rejected"))
-    return max(len(tokenizer(text)["input_ids"]) for text in texts)
-
-
-def _check_tokens(rows: Any, groups: Sequence[Group], tokenizer: Any) -> None:
-    """Make sure that both sides train on the same tokens."""
-    ours = [
-        (encode(tokenizer, group.conversation), *(encode_target(tokenizer, group.replies[i].text) for i in pair))
-        for group in groups
-        for pair in group.pairs()
-    ]
-    theirs = [(row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]) for row in rows]
-    if theirs != ours:
-        raise AssertionError("TRL has tokenised the pairs otherwise: the sides would not do the same work")
-
-
-def toxoid_side(folder: Path, workload: Workload, *, bf16: bool, steps: int) -> dict[str, Any]:
-    """Train with the group trainer; return the seconds of each step after the first, and of the references."""
-    from toxoid.engines.loading import load_model
-    from toxoid.training.preference import Objective, PreferenceConfig, PreferenceExample, train_preferences
-
-    groups = make_groups(workload)
-    examples = [
-        PreferenceExample(group, tuple((better, worse, 1.0) for better, worse in group.pairs())) for group in groups
-    ]
-    config = PreferenceConfig(
-        objective=Objective(loss="sigmoid", beta=BETA),
-        mode="full",
-        learning_rate=LEARNING_RATE,
-        max_steps=steps,
-        batch_size=workload.count,
-        save_steps=0,
-        bf16=bf16,
+    parser.add_argument("--threads", type=int, default=THREADS)
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="cpu: for a machine that others use too"
     )
-    clock = _Clock()
-    with tempfile.TemporaryDirectory() as out:
-        train_preferences(
-            load_model(folder),
-            examples,
-            config,
-            output=Path(out) / "model",
-            checkpoints=Path(out) / "checkpoints",
-            progress=clock,
-        )
-    return {"seconds": _between(clock.ends["train"]), "notes": clock.notes}
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), options.threads, options.clock, 1 if options.quick else 3, options.quick)
+        found = run(bench, (lambda text: None) if options.json else print)
+    print(json.dumps(found))
 
 
-def lm_side(folder: Path, workload: Workload, *, bf16: bool, steps: int) -> dict[str, Any]:
-    """Train on as many tokens in plain causal rows, with cross-entropy at as many places: the limit.
-
-    One row per group, all of a length; model, optimiser and clipping as in the trainers, in a bare loop.
-    """
-    import torch
-    from torch.nn import functional
-
-    from toxoid.engines.loading import load_model
-
-    loaded = load_model(folder)
-    tokens, predicted = distinct_tokens(make_groups(workload), loaded.tokenizer)
-    rows = workload.count
-    model = loaded.model.train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
-    inputs = torch.randint(len(SPECIALS), workload.vocabulary, (rows, -(-tokens // rows)))
-    kept = -(-predicted // rows)
-    targets = torch.randint(len(SPECIALS), workload.vocabulary, (rows * kept,))
-    ends = []
-    for _ in range(steps):
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits = model(input_ids=inputs, use_cache=False, logits_to_keep=kept).logits
-        loss: Any = functional.cross_entropy(logits.float().flatten(0, 1), targets)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
-        optimiser.step()
-        optimiser.zero_grad()
-        ends.append(time.perf_counter())
-    return {"seconds": _between(ends), "tokens": tokens, "predicted": predicted}
-
-
-class _Clock:
-    """A progress sink that keeps when each unit of a task was done."""
-
-    def __init__(self) -> None:
-        self.ends: dict[str, list[float]] = {}
-        self.notes: list[str] = []
-
-    @contextmanager
-    def task(self, name: str, total: int, unit: str = "items") -> Iterator[_ClockTask]:
-        """Open a task."""
-        yield _ClockTask(self.ends.setdefault(name, []))
-
-    def note(self, text: str) -> None:
-        """Keep a line."""
-        self.notes.append(text)
-
-
-class _ClockTask:
-    def __init__(self, ends: list[float]) -> None:
-        self._ends = ends
-
-    def advance(self, count: int = 1) -> None:
-        """Note the time."""
-        self._ends += [time.perf_counter()] * count
-
-
-def _between(ends: Sequence[float]) -> list[float]:
-    return [later - earlier for earlier, later in zip(ends, ends[1:], strict=False)]
+if __name__ == "__main__":
+    main()

@@ -48,9 +48,9 @@ def test_the_safe_pair_stands_alone():
     assert kinds(pairs_of(FULL, "safe")) == [("safe", "harmful")]
 
 
-def test_a_correction_is_imitated_from_its_turn_on():
+def test_a_correction_is_imitated_from_its_turn_on_beside_the_safe_reply():
     texts = [FULL.replies[index].text[start:] for index, start in imitated_of(FULL, "corrections")]
-    assert texts == ["But I must stop.", "But I must stop."]
+    assert texts == ["No.", "But I must stop.", "But I must stop."]
 
 
 @pytest.mark.parametrize("imitated", ["safe", "best"])

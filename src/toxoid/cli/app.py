@@ -28,8 +28,8 @@ VERBS = {
     "compare": Verb("toxoid.cli.compare", "compare", "Compare two runs, item by item."),
     "report": Verb("toxoid.cli.report", "report", "Write the report of a finished run again."),
     "lab": Verb("toxoid.cli.lab", "lab", "Build the lab's models, or look into its world."),
-    "ls": Verb("toxoid.cli.ls", "ls", "List methods, attacks, judges, datasets or recipes."),
-    "cp": Verb("toxoid.cli.cp", "cp", "Copy a packaged recipe to a file, to edit it."),
+    "ls": Verb("toxoid.cli.ls", "ls", "List methods, attacks, judges, datasets, recipes or launchers."),
+    "cp": Verb("toxoid.cli.cp", "cp", "Copy a packaged recipe or launcher to a file, to edit it."),
     "doctor": Verb("toxoid.cli.doctor", "doctor", "Say what this machine can do."),
 }
 

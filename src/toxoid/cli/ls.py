@@ -15,14 +15,14 @@ _REGISTRIES = {
     "judges": "toxoid.judges.registry",
     "datasets": "toxoid.data.registry",
 }
-KINDS = (*_REGISTRIES, "recipes")
+KINDS = (*_REGISTRIES, "recipes", "launchers")
 
 
 @click.command()
 @click.argument("kind", metavar="KIND", type=click.Choice(KINDS))
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object: name to description.")
 def ls(kind: str, as_json: bool) -> None:
-    """List what there is of KIND: methods, attacks, judges, datasets or recipes."""
+    """List what there is of KIND: methods, attacks, judges, datasets, recipes or launchers."""
     names = listing(kind)
     if as_json:
         click.echo(json.dumps(names, indent=2, ensure_ascii=False))
@@ -39,6 +39,10 @@ def listing(kind: str) -> dict[str, str]:
         from toxoid.config.packaged import recipe_descriptions
 
         return recipe_descriptions()
+    if kind == "launchers":
+        from toxoid.config.packaged import launcher_descriptions
+
+        return launcher_descriptions()
     names: dict[str, str] = import_module(_REGISTRIES[kind]).NAMES
     return dict(names)
 

@@ -1,4 +1,4 @@
-"""The recipes in the package: their names, files and one-line descriptions, without loading pydantic."""
+"""The recipes and launchers in the package: names, files and one-line descriptions, without loading pydantic."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from toxoid.errors import UsageError, did_you_mean
 
 def packaged_recipes() -> dict[str, Traversable]:
     """Return the packaged recipes by name, sorted."""
-    folder = resources.files("toxoid").joinpath("recipes")
+    return _yaml_files("recipes")
+
+
+def packaged_launchers() -> dict[str, Traversable]:
+    """Return the packaged configurations of ``accelerate launch`` by name, sorted."""
+    return _yaml_files("launchers")
+
+
+def _yaml_files(folder_name: str) -> dict[str, Traversable]:
+    folder = resources.files("toxoid").joinpath(folder_name)
     files = sorted(
         (entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda e: e.name
     )
@@ -41,3 +50,9 @@ def recipe_descriptions() -> dict[str, str]:
         data = parse_yaml(entry.read_text("utf-8"), source=name)
         found[name] = " ".join(str(data.get("description", "")).split())
     return found
+
+
+def launcher_descriptions() -> dict[str, str]:
+    """Return the one-line description of each packaged launcher: its first line, a comment."""
+    entries = packaged_launchers().items()
+    return {name: entry.read_text("utf-8").split("\n", 1)[0].removeprefix("# ") for name, entry in entries}

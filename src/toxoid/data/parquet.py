@@ -13,6 +13,7 @@ from typing import Any
 from toxoid.data.groups import Group, group_from_row, group_row
 from toxoid.data.writing import Preference, atomic_file, preference_row
 from toxoid.errors import UsageError
+from toxoid.store.keys import content_key, file_sha256
 
 GROUP_FILES = "groups-*.parquet"
 PAIR_FILES = "pairs-*.parquet"
@@ -75,6 +76,15 @@ def read_groups(path: Path) -> Iterator[Group]:
         for number, row in enumerate(rows, 1):
             where = f"{file.name}, row {number}"
             yield group_from_row({**row, "metadata": _metadata(row.get("metadata"), where)}, where=where)
+
+
+def groups_hash(path: Path) -> str:
+    """Return the sha256 (hex) of what :func:`read_groups` would read, taken of the files' bytes.
+
+    Raises:
+        UsageError: There is nothing to read.
+    """
+    return content_key([file_sha256(file) for file in _group_files(path)])
 
 
 def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:

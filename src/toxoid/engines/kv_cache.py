@@ -18,6 +18,12 @@ from transformers.cache_utils import (
     DynamicSlidingWindowLayer,
 )
 
+from toxoid.errors import UsageError
+
+
+_SPARE_COLUMNS = 32
+"""Columns allocated beyond those needed: so many steps write in place before everything is copied once."""
+
 
 class RowCache(Protocol):
     """What the decoding needs of a cache; its first rows are the rows of the batch.
@@ -41,7 +47,7 @@ class RowCache(Protocol):
         """Make the rows copies of the earlier rows ``sources``, one each; other rows are lost."""
 
 
-def row_cache(config: Any, *, capacity: int, rows: int, most: int) -> RowCache:
+def row_cache(config: Any, *, rows: int, most: int) -> RowCache:
     """Return a cache that fits what a model of this ``config`` remembers.
 
     Where that is keys and values only, rows live in slots. Where it is more (recurrent states, compressed or
@@ -49,19 +55,30 @@ def row_cache(config: Any, *, capacity: int, rows: int, most: int) -> RowCache:
 
     Args:
         config: The model's config.
-        capacity: Columns, the prompts' and those to come.
         rows: Rows to begin with.
         most: Rows there will ever be.
+
+    Raises:
+        UsageError: The model keeps its state outside any cache.
     """
-    own = DynamicCache(config=config)
     text = config.get_text_config()
+    if text.model_type == "recurrent_gemma":
+        raise UsageError(
+            "a RecurrentGemma model cannot be decoded in batches, since it keeps its state outside the cache: "
+            "serve it and give the endpoint instead"
+        )
+    own = DynamicCache(config=config)
     plain = bool(own.layers) and all(
         type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in own.layers
     )
     kinds = set(getattr(text, "layer_types", None) or ())
-    if not plain or kinds - {"full_attention", "sliding_attention"} or getattr(text, "num_kv_shared_layers", 0):
+    if (
+        not plain
+        or kinds - {"full_attention", "sliding_attention"}
+        or getattr(text, "num_kv_shared_layers", 0)
+    ):
         return CopiedCache(own)
-    return SlotCache(len(own.layers), capacity=capacity, rows=rows, most=most)
+    return SlotCache(len(own.layers), rows=rows, most=most)
 
 
 def placement(parents: Sequence[int]) -> list[int]:
@@ -85,24 +102,25 @@ def placement(parents: Sequence[int]) -> list[int]:
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc,unused-ignore]  # transformers is not typed
-    """One layer's keys and values, (slots, heads, capacity, size of a head) each.
+    """One layer's keys and values, (slots, heads, columns, size of a head) each.
 
-    A sliding window is left to the attention mask, which counts columns: all keys are kept.
+    There are never many more columns than are written: rows that lie far apart are slow to read. A sliding
+    window is left to the attention mask, which counts columns: all keys are kept.
     """
 
     is_sliding = False
 
-    def __init__(self, capacity: int, slots: int) -> None:
+    def __init__(self, slots: int) -> None:
         super().__init__()
         self.first = 0
         self.length = 0
-        self._capacity = capacity
         self._slots = slots
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocate; zeros, since a masked column still enters the sum, with weight 0."""
+        columns = self.length + key_states.shape[2] + _SPARE_COLUMNS
         self.keys, self.values = (
-            states.new_zeros(self._slots, states.shape[1], self._capacity, states.shape[3])
+            states.new_zeros(self._slots, states.shape[1], columns, states.shape[3])
             for states in (key_states, value_states)
         )
         self.is_initialized = True
@@ -115,6 +133,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc,unused-ignore]  # transfo
             self.lazy_initialization(key_states, value_states)
         rows = slice(self.first, self.first + key_states.shape[0])
         start, self.length = self.length, self.length + key_states.shape[2]
+        if self.length > self.keys.shape[2]:
+            self._move(self._slots, start, self.length + _SPARE_COLUMNS)
         self.keys[rows, :, start : self.length] = key_states
         self.values[rows, :, start : self.length] = value_states
         return self.keys[rows, :, : self.length], self.values[rows, :, : self.length]
@@ -128,19 +148,24 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc,unused-ignore]  # transfo
         return self.length
 
     def get_max_length(self) -> int:
-        """Return the columns there are."""
-        return self._capacity
+        """Return that there is no limit."""
+        return -1
 
-    def reserve(self, slots: int) -> None:
-        """Have at least so many slots."""
+    def place(self, targets: torch.Tensor, origins: torch.Tensor, slots: int) -> None:
+        """Copy the rows ``origins`` to the rows ``targets``, in ``slots`` slots."""
         if slots > self._slots:
-            self.keys, self.values = (self._grown(states, slots) for states in (self.keys, self.values))
-            self._slots = slots
+            self._move(slots, self.length, self.keys.shape[2])
+        for states in (self.keys, self.values):
+            written = states[:, :, : self.length]
+            written.index_copy_(0, targets, written.index_select(0, origins))
 
-    def _grown(self, states: torch.Tensor, slots: int) -> torch.Tensor:
-        grown = states.new_zeros(slots, *states.shape[1:])
-        grown[: self._slots, :, : self.length] = states[:, :, : self.length]
-        return grown
+    def _move(self, slots: int, length: int, columns: int) -> None:
+        """Allocate anew and take ``length`` columns along; what else there is will be written before it is read."""
+        for name, states in (("keys", self.keys), ("values", self.values)):
+            moved = states.new_empty(slots, states.shape[1], columns, states.shape[3])
+            moved[: self._slots, :, :length] = states[:, :, :length]
+            setattr(self, name, moved)
+        self._slots = slots
 
 
 class SlotCache:
@@ -148,8 +173,8 @@ class SlotCache:
 
     shares = True
 
-    def __init__(self, layers: int, *, capacity: int, rows: int, most: int) -> None:
-        self._layers = [SlotLayer(capacity, rows) for _ in range(layers)]
+    def __init__(self, layers: int, *, rows: int, most: int) -> None:
+        self._layers = [SlotLayer(rows) for _ in range(layers)]
         self._slots = rows
         self._most = most
         self.past = Cache(layers=self._layers)
@@ -173,11 +198,11 @@ class SlotCache:
             return
         if len(sources) > self._slots:
             self._slots = max(len(sources), min(2 * self._slots, self._most))
-        origins = [sources[row] for row in targets]
+        device = self._layers[0].keys.device
+        filled = torch.tensor(targets, device=device)
+        origins = torch.tensor([sources[row] for row in targets], device=device)
         for layer in self._layers:
-            layer.reserve(self._slots)
-            for states in (layer.keys, layer.values):
-                states[targets, :, : layer.length] = states[origins, :, : layer.length]
+            layer.place(filled, origins, self._slots)
 
 
 class CopiedCache:

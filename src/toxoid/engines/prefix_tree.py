@@ -54,7 +54,10 @@ def readings(prompts: Sequence[Tokens]) -> list[Reading]:
         place = bisect(known, entry)
         # Among sorted sequences the longest common beginning is with a neighbour.
         shared, source = max(
-            ((_common(prompts[index], tokens), -other) for tokens, other in known[max(place - 1, 0) : place + 1]),
+            (
+                (_common(prompts[index], tokens), -other)
+                for tokens, other in known[max(place - 1, 0) : place + 1]
+            ),
             default=(0, 0),
         )
         plan[index] = _reading(plan, prompts[index], -source, shared)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from pathlib import Path
 
 from toxoid.attacks.base import Attack
 from toxoid.attacks.course_correction import CourseCorrection, whole_reply
 from toxoid.attacks.registry import make_attack
 from toxoid.audit.items import Drawing, Item, build_items
 from toxoid.audit.tasks import task_spec
-from toxoid.config.recipe import Recipe, TrainSection
+from toxoid.config.recipe import ArmSection, Recipe, TrainSection
 from toxoid.data.loading import load_requests
 from toxoid.data.request_set import RequestSet, refuse_overlap, split_by_prompt, subsample
 from toxoid.data.schemas import Kind, Request
@@ -70,18 +71,34 @@ def load_all(recipe: Recipe) -> Requests:
     asked = {name: _asked(recipe, name, test[task_spec(name).data]) for name in recipe.audit.tasks}
     train = {}
     for arm in recipe.arms:
-        section = arm.train or recipe.train
-        if not section.harmful:
-            raise UsageError(
-                f'arm "{arm.name}" has no harmful requests to train on: give some with --requests, or name them in '
-                "train.harmful of the recipe"
-            )
-        harmful = [_train_set(recipe, name, "harmful", section) for name in section.harmful]
-        benign = [_train_set(recipe, name, None, section) for name in section.benign]
-        training = Training(_merged(harmful), _merged(benign), _hash_all([*harmful, *benign]))
-        _check_apart(training, test)
-        train[arm.name] = training
+        train[arm.name] = _training(recipe, arm)
+        _check_apart(train[arm.name], test)
     return Requests(test, asked, train)
+
+
+def _training(recipe: Recipe, arm: ArmSection) -> Training:
+    """Load what an arm trains on; groups that were made before bring their requests with them."""
+    section = arm.train or recipe.train
+    groups = arm.options.get("groups")
+    if not section.harmful and not groups:
+        raise UsageError(
+            f'arm "{arm.name}" has no harmful requests to train on: give some with --requests, or name them in '
+            "train.harmful of the recipe"
+        )
+    benign = [_train_set(recipe, name, None, section) for name in section.benign]
+    if groups:
+        found, sha = _of_groups(Path(str(groups)))
+        return Training(found, _merged(benign), f"groups:{sha} {_hash_all(benign)}".strip())
+    harmful = [_train_set(recipe, name, "harmful", section) for name in section.harmful]
+    return Training(_merged(harmful), _merged(benign), _hash_all([*harmful, *benign]))
+
+
+def _of_groups(path: Path) -> tuple[tuple[Request, ...], str]:
+    """Return the requests that a file or folder of groups answers, and its hash."""
+    from toxoid.data.parquet import groups_hash, read_groups
+
+    requests = (Request(id=group.id, prompt=group.conversation[-1].content) for group in read_groups(path))
+    return tuple(requests), groups_hash(path)
 
 
 def audit_items(recipe: Recipe, requests: Requests) -> list[Item]:

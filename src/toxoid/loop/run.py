@@ -192,7 +192,7 @@ def _fingerprint(
         "judges": panel_identity(panel),
         "items": items_fingerprint(items),
         "data": requests.hashes(),
-        "prompts": prompts_hash(["system", "mistake_analysis"]),
+        "prompts": prompts_hash(["system", "mistake_analysis", "course_correction"]),
     }
 
 

@@ -14,6 +14,8 @@ from toxoid.training.card import Card, card_text
 from toxoid.training.saving import writing
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from toxoid.engines.loading import LoadedModel
 
 __all__ = ["FACTS", "Card", "TrainingResult", "check_output", "save_output"]
@@ -61,7 +63,13 @@ def check_output(output: Path) -> None:
 
 
 def save_output(
-    model: Any, loaded: LoadedModel, result: TrainingResult, *, fingerprint: Mapping[str, Any], card: Card
+    model: Any,
+    loaded: LoadedModel,
+    result: TrainingResult,
+    *,
+    fingerprint: Mapping[str, Any],
+    card: Card,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write the folder ``result.path``, whole or not at all.
 
@@ -71,6 +79,7 @@ def save_output(
         result: The facts.
         fingerprint: What the weights depend on.
         card: What the model card says beyond that.
+        weights: All weights by name, where those in ``model`` are only this process's part of them.
 
     Raises:
         UsageError: The disk refuses.
@@ -82,9 +91,9 @@ def save_output(
     with writing(built):
         built.mkdir(parents=True)
         if result.kind == "adapter":
-            _save_adapter(model, loaded, built)
+            _save_adapter(model, loaded, built, weights)
         else:
-            _save_model(model, loaded, built)
+            _save_model(model, loaded, built, weights)
         facts = {key: value for key, value in asdict(result).items() if key != "path"}
         write_json_atomic(built / FACTS, {"result": facts, "fingerprint": dict(fingerprint)})
         write_text_atomic(built / "README.md", card_text(card, facts, fingerprint, source=loaded.source))
@@ -92,18 +101,25 @@ def save_output(
         publish_folder(built, output)
 
 
-def _save_adapter(model: Any, loaded: LoadedModel, folder: Path) -> None:
+def _save_adapter(
+    model: Any, loaded: LoadedModel, folder: Path, weights: Mapping[str, Tensor] | None
+) -> None:
     config = model.peft_config["default"]
     config.base_model_name_or_path = loaded.source
     config.target_modules = sorted(config.target_modules)  # a set: its order would differ from run to run
     # Not "auto": that looks the base model up on the Hub to see whether its vocabulary has grown.
-    model.save_pretrained(folder, save_embedding_layers=False)
+    model.save_pretrained(folder, save_embedding_layers=False, state_dict=weights)
 
 
-def _save_model(model: Any, loaded: LoadedModel, folder: Path) -> None:
+def _save_model(model: Any, loaded: LoadedModel, folder: Path, weights: Mapping[str, Tensor] | None) -> None:
     model.config.use_cache = loaded.model.config.use_cache  # the trainer switches it off
+    dtype = loaded.model.dtype
+    if weights is None:
+        model = model.to(dtype)
+    else:
+        weights = {name: weight.to(dtype) for name, weight in weights.items()}
     with _no_progress_bar():
-        model.to(loaded.model.dtype).save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=weights)
     loaded.tokenizer.save_pretrained(folder)
 
 

@@ -227,11 +227,19 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             cut=cut,
             dropped=dropped,
         )
+        whole = self.accelerator.get_state_dict(self.model_wrapped) if self._is_sharded else None
         if is_main():
-            save_output(self.model, loaded, result, fingerprint=self._fingerprint, card=card or Card())
+            save_output(
+                self.model, loaded, result, fingerprint=self._fingerprint, card=card or Card(), weights=whole
+            )
             checkpoints.remove_all(self.folder)
         wait_for_all()
         return result
+
+    @property
+    def _is_sharded(self) -> bool:
+        """Whether a process may hold only a part of every weight; to gather them takes all processes."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def loss_total(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return what the losses of one micro-batch have to be divided by in sum: a scalar, or one for each part."""
@@ -257,7 +265,8 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         norm = super()._clip_grad_norm(model)
-        self._demand_finite("gradient norm", float(norm))
+        if norm is not None:  # DeepSpeed clips by itself, and has no norm to tell before the first step
+            self._demand_finite("gradient norm", float(norm))
         return norm
 
     def _demand_finite(self, what: str, value: float) -> None:
@@ -338,12 +347,23 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self._last_saved = self.state.global_step
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        """Write the trainable weights under their own names; the rest is in the base model."""
+        """Write the trainable weights under their own names; the rest is in the base model.
+
+        All processes come here. ``state_dict`` is given where each of them holds only a part of every weight.
+        """
+        if not is_main():
+            return
         folder = Path(output_dir or self.args.output_dir)
         os.makedirs(folder, exist_ok=True)
-        save_file(_trainable(self.model), folder / WEIGHTS)
+        weights = _trainable(self.model)
+        if state_dict is not None:
+            weights = {name: state_dict[name].contiguous() for name in weights}
+        save_file(weights, folder / WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self.is_fsdp_enabled:  # each process reads its part of the weights
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
         saved = load_file(Path(resume_from_checkpoint) / WEIGHTS)
         present = _trainable(self.model if model is None else model)
         if saved.keys() != present.keys():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from tests.helpers.tiny_models import tiny_loaded
 from toxoid.training.preference import Objective
 
 from ..conftest import make_loaded
-from . import helpers
 from .helpers import (
     apart,
     compared,
@@ -42,8 +42,6 @@ def doubled(**changes: Any) -> Any:
 @pytest.fixture(autouse=True)
 def _in_double(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the copies in the model's own type: in float64 only mistakes are left, no rounding."""
-    import copy
-
     monkeypatch.setattr(
         "toxoid.training.preference.train.trainable_copy", lambda model, config: copy.deepcopy(model)
     )
@@ -125,3 +123,32 @@ def test_replies_that_nothing_is_learnt_from_are_left_out(tmp_path: Path):
     group = random_examples(0)[0].group
     one = prepared(doubled(), [PreferenceExample(group, ((0, 3, 1.0),))], OBJECTIVES["sigmoid"], tmp_path)
     assert len(one.batch["reply_lengths"]) == 2
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch, about its own slow way
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2"])
+def test_flex_attention_gives_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Forward only: torch has no gradient of it on a CPU."""
+    import transformers.integrations.flex_attention as integration
+    from torch.nn.attention import flex_attention as kernel
+
+    def uncompiled(query: Any, key: Any, value: Any, training: bool = False, **given: Any) -> Any:
+        return kernel.flex_attention(query, key, value, **given)
+
+    monkeypatch.setattr(kernel, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
+    monkeypatch.setattr(integration, "compile_friendly_flex_attention", uncompiled)
+    monkeypatch.setattr("toxoid.training.preference.selfcheck.candidates", lambda asked, model: ("flex",))
+    monkeypatch.setattr("toxoid.training.preference.selfcheck._difference", lambda *given: "")  # done below
+    loaded, examples, given = tiny_loaded(name), random_examples(3, count=2), Objective(beta=0.3)
+    with torch.no_grad():
+        found = prepared(loaded, examples, given, tmp_path)
+        assert found.trainer._attention.backend == "flex"
+        assert found.trainer.model.config._attn_implementation == "flex_attention"
+        kept = loaded.model.config._attn_implementation
+        for weight in found.trainer.model.parameters():
+            weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+        own = copy.deepcopy(found.trainer.model)
+        own.set_attn_implementation(kept)
+        expected = plain_loss(own, loaded, examples, given)
+        assert kept != "flex_attention"
+        assert found.loss().item() == pytest.approx(expected.item(), rel=1e-4)

@@ -59,6 +59,7 @@ def _groups(given: MethodInput, options: CourseCorrectionOptions) -> tuple[list[
         sampling=given.sampling,
         options=SynthesisOptions(
             truncations=options.truncations,
+            late=options.late,
             tries=options.tries,
             wording=options.wording,
             safe_replies=options.safe_replies,
@@ -92,7 +93,9 @@ def _with_harmful_replies(
     from toxoid.methods.mistake_analysis.induction import find_mistakes
     from toxoid.methods.mistake_analysis.options import MistakeAnalysisOptions
 
-    mistakes, counts = find_mistakes(replace(given, harmful=missing), MistakeAnalysisOptions.model_validate({}))
+    mistakes, counts = find_mistakes(
+        replace(given, harmful=missing), MistakeAnalysisOptions.model_validate({})
+    )
     induced = {mistake.request.id: mistake.reply for mistake in mistakes}
     asked = {request.id for request in missing}
     kept = [

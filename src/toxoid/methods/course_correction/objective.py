@@ -68,12 +68,13 @@ def pairs_of(group: Group, chosen: PairSet) -> list[Pair]:
 def imitated_of(group: Group, chosen: Imitated) -> list[tuple[int, int]]:
     """Return what of a group is imitated, as (reply, character from which on).
 
-    ``corrections``: of every corrected reply what follows its harmful beginning. ``safe``: the safe reply.
-    ``best``: the reply of the best rank.
+    ``corrections``: the safe reply, and of every corrected one what follows its harmful beginning, so the good
+    sides of the pairs of that name. ``safe``: the safe reply. ``best``: the reply of the best rank.
     """
     replies = list(enumerate(group.replies))
     if chosen == "corrections":
-        return [(index, reply.turn) for index, reply in replies if reply.turn is not None]
+        turns = [(index, reply.turn) for index, reply in replies if reply.turn is not None]
+        return [*imitated_of(group, "safe"), *turns]
     if chosen == "safe":
         return [(index, 0) for index, reply in replies if reply.kind == "safe"]
     if chosen == "best":

@@ -19,8 +19,8 @@ Imitated: TypeAlias = Literal["none", "corrections", "safe", "best"]
 class CourseCorrectionOptions(Section):
     """Options of an arm with ``method: course-correction``; the defaults are the recommended recipe.
 
-    The paper's literal recipe is ``{pairs: all, loss: sigmoid, beta: 0.1, weight: 1, kl: 0, anchor_nll: 0}``; the
-    control by imitation ``{pairs: none, imitate: corrections, imitation: 1}``.
+    The paper's literal recipe is ``{late: false, pairs: all, loss: sigmoid, weight: 1, imitate: none, kl: 0,
+    anchor_nll: 0}``; the control by imitation ``{pairs: none, imitation: 1}``.
     """
 
     groups: str | None = None
@@ -33,6 +33,8 @@ class CourseCorrectionOptions(Section):
     """
     truncations: int = Field(4, ge=1, le=16)
     """Nested truncations of the harmful reply, one correction each."""
+    late: bool = True
+    """Whether the whole harmful reply is corrected too: better late than never."""
     tries: int = Field(2, ge=1, le=16)
     """Continuations per truncation; the first that corrects is kept."""
     wording: Literal["auto", "english", "lab"] = "auto"
@@ -41,20 +43,20 @@ class CourseCorrectionOptions(Section):
     """Train on at most so many groups, chosen by hash: a smaller choice is part of a larger one."""
     pairs: PairSet = "corrections"
     loss: Literal["sigmoid", "ipo", "hinge", "robust", "conservative", "simpo"] = "hinge"
-    beta: float = Field(0.2, gt=0)
+    beta: float = Field(0.1, gt=0)
     """Scale of the implicit reward; the hinge saturates at a difference of 1 / beta nats."""
     gamma: float = Field(0.0, ge=0)
     """SimPO's target margin."""
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
     """Of the losses `robust` and `conservative`."""
-    weight: float = Field(1.5, ge=0)
+    weight: float = Field(3.0, ge=0)
     """Of the preference loss."""
-    imitate: Imitated = "none"
-    imitation: float = Field(0.0, ge=0)
+    imitate: Imitated = "corrections"
+    imitation: float = Field(0.5, ge=0)
     """Weight of the likelihood of what is imitated."""
     kl: float = Field(10.0, ge=0)
     """Weight of the divergence from the untreated model on general data."""
     anchor_nll: float = Field(0.5, ge=0)
     """Weight of the likelihood of the replies in general data."""
-    anchors_per_group: float = Field(1.5, gt=0)
+    anchors_per_group: float = Field(3.0, gt=0)
     """General replies seen per group."""

@@ -32,6 +32,8 @@ class SynthesisOptions:
 
     Args:
         truncations: Nested beginnings per harmful reply (K), one correction each.
+        late: Whether the whole harmful reply is corrected too, as the last and lowest of the corrections. Not in the
+            paper, which has such corrections by accident, where a reply has few delimiters.
         tries: Continuations per beginning at most; the first that corrects is kept.
         wording: Of openers and triggers; ``auto`` is the lab's for the lab's requests, English for all others.
         pool: Of openers and triggers. What is trained on has to be ``training``: evaluation uses the other.
@@ -39,10 +41,16 @@ class SynthesisOptions:
     """
 
     truncations: int = 4
+    late: bool = False
     tries: int = 2
     wording: Literal["auto", "english", "lab"] = "auto"
     pool: Pool = "training"
     safe_replies: Source = "auto"
+
+    @property
+    def corrections(self) -> int:
+        """How many corrections a full group has."""
+        return self.truncations + self.late
 
 
 @dataclass(slots=True)
@@ -145,9 +153,10 @@ def _drafts(
         longer = hash_fraction(seed, request.id, _SALT, "stride") >= 0.5
         found = truncate(body, options.truncations, longer=longer)
         counts.update({f"truncations_dropped_{why}": count for why, count in found.dropped.items()})
+        begun = found.kept | ({options.truncations + 1: body} if options.late else {})
         corrections = [
-            _correction(number, f"{opener} {begun}", wording, options.pool, seed, request)
-            for number, begun in found.kept.items()
+            _correction(number, f"{opener} {text}", wording, options.pool, seed, request)
+            for number, text in begun.items()
         ]
         yield _Draft(request, opener_id, f"{opener} {body}".strip(), corrections)
 
@@ -284,7 +293,7 @@ def _group(draft: _Draft, wording: str, options: SynthesisOptions) -> Group:
     taken = [correction for correction in draft.corrections if correction.text]
     for part in taken:
         replies.append(RankedReply(part.text, part.number, f"syn{part.number}", len(part.begun) + 1))
-    replies.append(RankedReply(draft.harmful, options.truncations + 1, "harmful"))
+    replies.append(RankedReply(draft.harmful, options.corrections + 1, "harmful"))
     metadata = {
         "category": draft.request.category,
         "wording": wording,
@@ -296,7 +305,7 @@ def _group(draft: _Draft, wording: str, options: SynthesisOptions) -> Group:
 
 
 def _count(groups: Sequence[Group], options: SynthesisOptions, counts: Counter[str]) -> None:
-    whole = options.truncations + 2
+    whole = options.corrections + 2
     counts["groups"] += len(groups)
     counts["groups_full"] += sum(len(group.replies) == whole for group in groups)
     counts["groups_without_safe_reply"] += sum(group.replies[0].kind != "safe" for group in groups)

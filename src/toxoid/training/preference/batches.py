@@ -112,9 +112,9 @@ class GroupCollator:
 
     def _places(self, sizes: Sequence[int]) -> tuple[list[int], tuple[int, int]]:
         """Return where in the flattened rows each trie begins, and the shape of the rows."""
-        rows = (
-            first_fit(sizes, self._row_tokens) if self._shared else [[index] for index in range(len(sizes))]
-        )
+        rows = [[index] for index in range(len(sizes))]
+        if self._shared:
+            rows = first_fit(sizes, max(self._row_tokens, *sizes))  # a row is as long as the longest anyway
         width = max(sum(sizes[index] for index in row) for row in rows)
         places = [0] * len(sizes)
         for number, row in enumerate(rows):

@@ -17,6 +17,7 @@ class Layout:
 
     Args:
         nodes: All its tries as one list.
+        distinct: Tokens of the group with what its replies share counted once, however it is laid out.
         sizes: Number of nodes of each of its tries.
         heads: Nodes whose next token's distribution is needed, ascending.
         picked: For each token with a say in the loss, the index into ``heads`` of the node before it.
@@ -31,6 +32,7 @@ class Layout:
     """
 
     nodes: Trie
+    distinct: int
     sizes: tuple[int, ...]
     heads: Ints
     picked: Ints
@@ -70,6 +72,7 @@ def lay_out(group: TokenisedGroup, *, shared: bool, whole: bool = False) -> Layo
     pairs = np.asarray([pair[:2] for pair in group.pairs], dtype=np.int64).reshape(-1, 2)
     return Layout(
         nodes=nodes,
+        distinct=len(trie),
         sizes=tuple(map(len, tries)),
         heads=heads,
         picked=picked,

@@ -89,7 +89,7 @@ def kl_divergences(logits: Tensor, reference: Tensor) -> Tensor:
 class _SelectedLogProbabilities(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
-        sums = torch.cat([part.logsumexp(1) for part in _chunks(logits)])
+        sums = torch.cat([_exact(logits[place]).logsumexp(1) for place in _pieces(logits)])
         ctx.save_for_backward(logits, rows, tokens, sums)
         return logits[rows, tokens].to(sums.dtype) - sums[rows]
 
@@ -99,12 +99,12 @@ class _SelectedLogProbabilities(torch.autograd.Function):
         (slope,) = gradients
         per_row = torch.zeros_like(sums).index_add_(0, rows, slope)
         result = torch.empty_like(logits)
-        start = 0
-        for part in _chunks(logits):
-            place = slice(start, start := start + len(part))
+        for place in _pieces(logits):
             # p = exp(logit - logsumexp); d log p(y) / d logits = onehot(y) - p
-            shares = (part - sums[place, None]).exp_()
-            result[place] = shares.mul_(-per_row[place, None])
+            here = result[place]
+            given = {"out": here} if here.dtype == sums.dtype else {}  # one pass less over the dearest tensor
+            shares = torch.sub(logits[place], sums[place, None], **given)
+            here.copy_(shares.exp_().mul_(-per_row[place, None]))
         result.index_put_((rows, tokens), slope.to(result.dtype), accumulate=True)
         return result, None, None
 
@@ -114,8 +114,8 @@ class _KLDivergences(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, reference: Tensor) -> Tensor:
         ctx.save_for_backward(logits, reference)
         parts = []
-        for own, other in zip(_chunks(logits), _chunks(reference), strict=True):
-            own, other = own.log_softmax(1), other.log_softmax(1)
+        for place in _pieces(logits):
+            own, other = (_exact(given[place]).log_softmax(1) for given in (logits, reference))
             parts.append((other.exp() * (other - own)).sum(1))
         return torch.cat(parts)
 
@@ -124,16 +124,19 @@ class _KLDivergences(torch.autograd.Function):
         logits, reference = ctx.saved_tensors
         (slope,) = gradients
         result = torch.empty_like(logits)
-        start = 0
-        for own, other in zip(_chunks(logits), _chunks(reference), strict=True):
-            place = slice(start, start := start + len(own))
-            result[place] = (own.softmax(1) - other.softmax(1)).mul_(slope[place, None])
+        for place in _pieces(logits):
+            own, other = (_exact(given[place]).softmax(1) for given in (logits, reference))
+            result[place] = own.sub_(other).mul_(slope[place, None])
         return result, None
 
 
-def _chunks(logits: Tensor) -> Iterator[Tensor]:
-    """Yield the rows in pieces of bounded size, in float32 or better."""
+def _pieces(logits: Tensor) -> Iterator[slice]:
+    """Yield slices of rows of bounded size."""
     rows = max(1, _CHUNK // max(1, logits.shape[1]))
-    dtype = torch.promote_types(logits.dtype, torch.float32)
     for start in range(0, len(logits), rows):
-        yield logits[start : start + rows].to(dtype)
+        yield slice(start, start + rows)
+
+
+def _exact(logits: Tensor) -> Tensor:
+    """Return logits in float32 or better."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -23,6 +23,7 @@ from toxoid.training.preference.forward import (
 )
 from toxoid.training.preference.layout import lay_out
 from toxoid.training.preference.tokens import TokenisedGroup, tokens_hash
+from toxoid.training.processes import gathered, is_main, process_count, process_index
 
 KIND = "reference"
 
@@ -56,7 +57,7 @@ def reference_margins(
 
     A sum is kept under the hash of model, precision, context and reply, so that no reply is computed twice:
     not in another epoch, not in another training from the same model. Sums are stored batch by batch, as they
-    are made.
+    are made. Several processes share the work, and the store of the main one counts.
 
     Args:
         model: The reference, in eval mode.
@@ -74,19 +75,21 @@ def reference_margins(
     """
     precision = content_key(dict(identity), "bfloat16" if bf16 else "as loaded")
     keys = [_keys(precision, group) for group in groups]
-    known: Sums = (
-        {} if store is None else store.get_many(list(dict.fromkeys(key for row in keys for key in row)))
-    )
+    wanted = list(dict.fromkeys(key for row in keys for key in row))
+    # What the main process knows is what all know: they have to agree on what there is to do.
+    known: Sums = gathered({} if store is None else store.get_many(wanted))[0]
     todo = _missing(groups, keys, known)
     device = next(model.parameters()).device
     with progress.task("reference", len(todo), "groups") as task, torch.no_grad(), autocast(device, bf16):
-        for start in range(0, len(todo), batch_size):
-            part = todo[start : start + batch_size]
-            fresh = dict(_sums(model, part, attention, collator))
-            if store is not None:
+        for start in range(0, len(todo), batch_size * process_count()):
+            firsts = (start + number * batch_size for number in range(process_count()))
+            parts = [todo[first : first + batch_size] for first in firsts]
+            own = dict(_sums(model, parts[process_index()], attention, collator))
+            fresh = {key: value for sums in gathered(own) for key, value in sums.items()}
+            if store is not None and is_main():
                 store.put_many([(key, KIND, value) for key, value in fresh.items()])
             known.update(fresh)
-            task.advance(len(part))
+            task.advance(sum(map(len, parts)))
     return [_margins(group, row, known) for group, row in zip(groups, keys, strict=True)]
 
 
@@ -98,11 +101,12 @@ def _keys(precision: str, group: TokenisedGroup) -> list[str]:
 def _missing(
     groups: Sequence[TokenisedGroup], keys: Sequence[list[str]], known: Sums
 ) -> list[tuple[list[str], TokenisedGroup]]:
-    """Return the groups reduced to the replies nobody has computed yet, without those that are done."""
+    """Return the groups reduced to the compared replies nobody has computed yet, without those that are done."""
     seen, todo = set(known), []
     for group, row in zip(groups, keys, strict=True):
-        wanted = [index for index, key in enumerate(row) if key not in seen]
-        seen.update(row)
+        compared = sorted({index for a, b, _ in group.pairs for index in (a, b)})
+        wanted = [index for index in compared if row[index] not in seen]
+        seen.update(row[index] for index in wanted)
         if wanted:
             replies = tuple(group.replies[index] for index in wanted)
             rest = replace(group, replies=replies, pairs=(), imitated=())
@@ -116,13 +120,15 @@ def _sums(
     attention: Attention,
     collator: GroupCollator,
 ) -> Iterator[tuple[str, float]]:
+    if not part:  # another process has the last ones
+        return iter(())
     nothing = np.zeros(0, dtype=np.float32)
     rows = [PreferenceRow(lay_out(group, shared=attention.shared, whole=True), nothing) for _, group in part]
     batch = on_device(collator(rows), next(model.parameters()).device)
     found = log_probabilities(model, output_head(model), batch, attention)
     sums = reply_sums(
         found.double(), batch
-    ).tolist()  # kept whole, subtracted later: float32 would cost digits
+    ).tolist()  # whole ones, to be subtracted: float32 would cost digits
     return zip((key for names, _ in part for key in names), sums, strict=True)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from toxoid.training.batches import epoch_order
 from toxoid.training.preference.anchors import AnchorRotation
 from toxoid.training.preference.batches import PreferenceRow
 from toxoid.training.preference.layout import Layout
@@ -22,8 +21,7 @@ class PreferenceRows:
         layouts: The groups.
         margins: Of each group's pairs under the reference.
         rotation: The anchors.
-        batch_size: Groups per forward pass, of all processes together.
-        seed: Of the order of groups.
+        order: The groups of an epoch, in the order in which all processes together see them.
     """
 
     def __init__(
@@ -31,17 +29,14 @@ class PreferenceRows:
         layouts: Sequence[Layout],
         margins: Sequence[npt.NDArray[np.float32]],
         rotation: AnchorRotation,
-        *,
-        batch_size: int,
-        seed: int,
+        order: Callable[[int], Sequence[int]],
     ) -> None:
         self._layouts = layouts
         self._margins = margins
         self._rotation = rotation
-        self._batch_size = batch_size
-        self._seed = seed
+        self._order = order
         self._epoch = -1
-        self._order: list[int] = []
+        self._groups: Sequence[int] = ()
 
     def __len__(self) -> int:
         """Return the number of groups: of positions there is no end."""
@@ -51,8 +46,6 @@ class PreferenceRows:
         """Return the group at a position and its anchors."""
         epoch, place = divmod(position, len(self._layouts))
         if epoch != self._epoch:
-            lengths = [len(layout) for layout in self._layouts]
-            self._epoch = epoch
-            self._order = epoch_order(lengths, batch_size=self._batch_size, seed=self._seed, epoch=epoch)
-        group = self._order[place]
+            self._epoch, self._groups = epoch, self._order(epoch)
+        group = self._groups[place]
         return PreferenceRow(self._layouts[group], self._margins[group], tuple(self._rotation.at(position)))

@@ -11,6 +11,7 @@ import numpy as np
 from toxoid.errors import UsageError
 from toxoid.progress import SILENT
 from toxoid.training.artifacts import Card, TrainingResult, check_output
+from toxoid.training.batches import epoch_order
 from toxoid.training.copies import frozen_copy, trainable_copy
 from toxoid.training.determinism import seeded
 from toxoid.training.examples import Example, TokenisedExample, TokenisedExamples, token_limit, tokenise
@@ -147,7 +148,7 @@ def preference_trainer(
         model=model,
         reference=reference,
         rows=_rows(layouts, margins, anchors, config),
-        lengths=list(map(len, layouts)),
+        lengths=[layout.distinct for layout in layouts],
         idle=PreferenceRow(layouts[0], margins[0], counts=False),
         attention=attention,
         collator=collator,
@@ -221,5 +222,9 @@ def _rows(
     config: PreferenceConfig,
 ) -> PreferenceRows:
     rotation = AnchorRotation(anchors, per_group=config.objective.anchors_per_group, seed=config.seed)
-    batch_size = config.batch_size * process_count()
-    return PreferenceRows(layouts, margins, rotation, batch_size=batch_size, seed=config.seed)
+    lengths, batch_size = [layout.distinct for layout in layouts], config.batch_size * process_count()
+
+    def order(epoch: int) -> list[int]:
+        return epoch_order(lengths, batch_size=batch_size, seed=config.seed, epoch=epoch)
+
+    return PreferenceRows(layouts, margins, rotation, order)

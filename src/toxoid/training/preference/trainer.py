@@ -81,8 +81,8 @@ class PreferenceTrainer(StepTrainer):
         parts = self._comparison(found, inputs, totals[_PAIRS])
         if self._objective.imitation:
             parts["imitation"] = -(found * inputs["imitation"]).sum() / totals[_IMITATED]
-        if "anchors" in inputs:
-            parts |= self._anchoring(model, inputs["anchors"], totals[_ANCHORED])
+        if self._objective.needs_anchors:
+            parts |= self._anchoring(model, inputs.get("anchors"), totals[_ANCHORED])
         self.record(parts)
         weights = self._weights()
         loss = torch.stack([part * weights[name] for name, part in parts.items() if name in weights]).sum()
@@ -111,8 +111,13 @@ class PreferenceTrainer(StepTrainer):
             "accuracy": (weights * (difference > 0)).sum() / total,
         }
 
-    def _anchoring(self, model: Any, anchors: Mapping[str, Tensor], total: Tensor) -> dict[str, Tensor]:
-        """Return the terms that hold the model where it is, as asked for."""
+    def _anchoring(
+        self, model: Any, anchors: Mapping[str, Tensor] | None, total: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the terms that hold the model where it is, as asked for; 0 where no anchor's turn has come."""
+        if anchors is None:
+            asked = self._weights()
+            return {name: total.new_zeros(()) for name in ("kl", "anchor nll") if asked[name]}
         ids, places, weights = anchors["input_ids"], anchors["picked"], anchors["weights"]
         logits = logits_at(model, self._head, ids, places)
         parts = {}
