@@ -137,6 +137,7 @@ def save_model(folder: Path, vocabulary: int) -> None:
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils import logging
 
     words = [*SPECIALS, *(f"w{index}" for index in range(vocabulary - len(SPECIALS)))]
     raw = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<pad>"))
@@ -161,6 +162,7 @@ def save_model(folder: Path, vocabulary: int) -> None:
         bos_token_id=1,
         eos_token_id=2,
     )
+    logging.disable_progress_bar()
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

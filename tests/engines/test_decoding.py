@@ -1,43 +1,107 @@
-"""Tests of the decode loop and of the choice of tokens."""
+"""Tests of the decode loop: what is drawn is what an own row for each continuation would give, at less cost."""
 
 from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.stats import chisquare
+from transformers import AutoModelForCausalLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tests.helpers.tiny_models import ARCHITECTURES, tiny_model
-from toxoid.engines import decoding
-from toxoid.engines.decoding import Row, choose_tokens, decode, uniforms
-from toxoid.errors import ToxoidError
+from toxoid.engines.decoding import Continuation, Node, decode
+from toxoid.engines.token_choice import choose_tokens, uniforms
+from toxoid.errors import ToxoidError, UsageError
 
-PROMPTS = [[5, 6, 7], [9, 8, 7, 6, 5, 4, 11, 30, 31, 32, 33, 34, 35, 36, 37], [40], [5, 6, 7, 20, 21, 22]]
+LONG = (9, 8, 7, 6, 5, 4, 11, 30, 31, 32, 33, 34, 35, 36, 37)
+PROMPTS = [(5, 6, 7), LONG, (40,), (5, 6, 7, 20, 21, 22)]
+TEXT = tuple(7 + 11 * i % 101 for i in range(40))
+NESTED = [TEXT[:end] for end in (16, 19, 22, 25, 28, 31, 35, 40)]
+FRAYED = [TEXT, (*TEXT[:33], 3, 4, 6), (*TEXT[:20], 8), (*TEXT[:17], 12, 13), (*TEXT[:33], 3, 5), (5, 6)]
+
+SIZES = {
+    "vocab_size": 128,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+OTHERS = {
+    "gpt2": {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 256},
+    "mamba": {"state_size": 8},
+    "mamba2": {"state_size": 8, "num_heads": 8, "head_dim": 8},
+    "jamba": {
+        "num_experts": 1,
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "mamba_d_state": 8,
+        "mamba_dt_rank": 4,
+    },
+}
+"""Learned positions; and models that remember more than keys and values."""
+
 each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+each_of_all = pytest.mark.parametrize("architecture", [*ARCHITECTURES, *OTHERS])
 
 
-def row(prompt=0, *, seed=0, index=0, tokens=14, temperature=1.0, top_p=1.0, stopped=None):
-    draws = uniforms(seed, index, tokens) if temperature else np.zeros(0)
-    return Row(prompt, tokens, temperature, top_p, draws, stopped)
+def model_of(architecture):
+    if architecture in ARCHITECTURES:
+        return tiny_model(architecture)
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(
+        CONFIG_MAPPING[architecture](**SIZES, **OTHERS[architecture])
+    ).eval()
 
 
-def run(model, prompts, rows, end_ids=frozenset()):
-    decode(model, prompts, rows, end_ids=end_ids)
-    return [row.ids for row in rows]
+def path(seed=0, index=0, *, tokens=14, temperature=1.0, top_p=1.0, stopped=None):
+    draws = uniforms(seed, index, tokens).tolist() if temperature else ()
+    return Continuation(tokens, temperature, top_p, draws, stopped)
 
 
-def pick(probabilities, draw, *, temperature=1.0, top_p=1.0):
-    logits = torch.tensor([probabilities], dtype=torch.float64).log().float()
-    return int(
-        choose_tokens(
-            logits,
-            torch.tensor([temperature]),
-            torch.tensor([top_p]),
-            torch.tensor([draw], dtype=torch.float64),
-        )
+def run(model, prompts, paths, end_ids=frozenset(), **options):
+    """Decode ``paths[i]``, one continuation or several, after ``prompts[i]``; return ids in that order."""
+    groups = [group if isinstance(group, list) else [group] for group in paths]
+    nodes = [Node(tuple(prompt), group) for prompt, group in zip(prompts, groups, strict=True)]
+    count = options.get("max_nodes", len(nodes))
+    while nodes:
+        nodes = decode(model, nodes[:count], end_ids=end_ids, **options) + nodes[count:]
+    return [drawn.ids for group in groups for drawn in group]
+
+
+def unshared(model, prompt, drawn):
+    """Draw one continuation the slow way: the whole text read anew for every token."""
+    ids = list(prompt)
+    for position in range(drawn.max_tokens):
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[:, -1]
+        draw = drawn.draws[position] if drawn.draws else 0.0
+        settings = torch.tensor([drawn.temperature]), torch.tensor([drawn.top_p])
+        ids.append(int(choose_tokens(logits, *settings, torch.tensor([[draw]], dtype=torch.float64))))
+    return ids[len(prompt) :]
+
+
+@contextmanager
+def watched(model):
+    """Collect the (rows, columns) of every forward pass."""
+    shapes = []
+    hook = model.register_forward_pre_hook(
+        lambda _, args, kw: shapes.append(tuple(kw["input_ids"].shape)), with_kwargs=True
     )
+    yield shapes
+    hook.remove()
+
+
+def computed(shapes):
+    return sum(rows * columns for rows, columns in shapes)
 
 
 @each_architecture
@@ -45,169 +109,191 @@ def pick(probabilities, draw, *, temperature=1.0, top_p=1.0):
 def test_batched_equals_single(architecture, temperature):
     model = tiny_model(architecture)
     options = {"temperature": temperature, "top_p": 0.9}
-    together = run(model, PROMPTS, [row(i, index=i, **options) for i in range(4)])
-    alone = [run(model, [p], [row(0, index=i, **options)])[0] for i, p in enumerate(PROMPTS)]
+    together = run(model, PROMPTS, [path(0, i, **options) for i in range(4)])
+    alone = [run(model, [p], [path(0, i, **options)])[0] for i, p in enumerate(PROMPTS)]
     assert together == alone
 
 
 @each_architecture
 def test_greedy_equals_transformers_generate(architecture):
     model = tiny_model(architecture)
-    ours = run(model, PROMPTS, [row(i, temperature=0.0) for i in range(4)])
+    ours = run(model, PROMPTS, [path(temperature=0.0) for _ in PROMPTS])
     for prompt, ids in zip(PROMPTS, ours, strict=True):
-        given_ids = torch.tensor([prompt])
+        given = torch.tensor([prompt])
         theirs = model.generate(
-            given_ids,
-            attention_mask=torch.ones_like(given_ids),
-            max_new_tokens=14,
-            do_sample=False,
-            eos_token_id=-1,
+            given, attention_mask=torch.ones_like(given), max_new_tokens=14, do_sample=False, eos_token_id=-1
         )
         assert theirs[0, len(prompt) :].tolist() == ids
 
 
+@each_of_all
+def test_shared_nodes_draw_what_own_rows_would(architecture):
+    model = model_of(architecture)
+    paths = [[path(i, j, tokens=7, temperature=0.9, top_p=0.8) for j in range(3)] for i in range(len(FRAYED))]
+    drawn = run(model, FRAYED, paths)
+    assert drawn == [unshared(model, FRAYED[i], p) for i, group in enumerate(paths) for p in group]
+
+
 @each_architecture
-def test_continuing_a_prefix_equals_teacher_forcing(architecture):
+def test_greedy_after_a_shared_prefix_equals_the_slow_way(architecture):
     model = tiny_model(architecture)
-    whole = PROMPTS[1] + run(model, [PROMPTS[1]], [row(temperature=0.0)])[0]
+    drawn = run(model, NESTED, [path(tokens=5, temperature=0.0) for _ in NESTED])
+    assert drawn == [unshared(model, prompt, path(tokens=5, temperature=0.0)) for prompt in NESTED]
+
+
+@each_of_all
+@pytest.mark.parametrize("most", [1, 3])
+def test_nodes_set_aside_draw_the_same(architecture, most):
+    model = model_of(architecture)
+
+    def sample(**options):
+        paths = [[path(i, j, tokens=6 + j) for j in range(4)] for i in range(3)]
+        return run(model, PROMPTS[:3], paths, **options)
+
+    with watched(model) as shapes:
+        assert sample(max_nodes=most) == sample()
+    assert min(rows for rows, _ in shapes) == 1
+
+
+def test_no_more_nodes_are_held_than_allowed():
+    model = tiny_model()
+    with watched(model) as shapes:
+        run(model, PROMPTS, [[path(i, j) for j in range(5)] for i in range(4)], max_nodes=6)
+    assert max(rows for rows, _ in shapes) == 6
+
+
+def test_continuing_a_prefix_equals_teacher_forcing():
+    model = tiny_model()
+    whole = [*LONG, *run(model, [LONG], [path(temperature=0.0)])[0]]
     with torch.inference_mode():
         best = model(input_ids=torch.tensor([whole])).logits[0].argmax(-1).tolist()
-    assert whole[len(PROMPTS[1]) :] == best[len(PROMPTS[1]) - 1 : -1]
-    cut = len(PROMPTS[1]) + 5
-    assert run(model, [whole[:cut]], [row(temperature=0.0, tokens=9)])[0] == whole[cut:]
+    assert whole[len(LONG) :] == best[len(LONG) - 1 : -1]
+    cut = len(LONG) + 5
+    assert run(model, [whole[:cut]], [path(temperature=0.0, tokens=9)])[0] == whole[cut:]
 
 
-@each_architecture
-def test_rows_of_one_prompt_equal_rows_of_repeated_prompts(architecture):
-    model = tiny_model(architecture)
-    shared = run(model, PROMPTS[:2], [row(i % 2, index=i) for i in range(6)])
-    repeated = run(model, [PROMPTS[i % 2] for i in range(6)], [row(i, index=i) for i in range(6)])
-    assert shared == repeated
-
-
-@each_architecture
-@pytest.mark.parametrize("share", [1, 10**9])
-def test_when_finished_rows_leave_changes_nothing(architecture, share, monkeypatch):
-    model = tiny_model(architecture)
-
-    def sample():
-        return run(model, PROMPTS, [row(i % 4, index=i, tokens=2 + 3 * i) for i in range(6)])
-
-    usual = sample()
-    monkeypatch.setattr(decoding, "_DROP_SHARE", share)
-    assert sample() == usual
-
-
-def test_every_prompt_is_read_once(monkeypatch):
+def test_every_prompt_is_read_once_for_all_its_continuations():
     model = tiny_model()
-    shapes = []
-    model.register_forward_pre_hook(
-        lambda _, args, kw: shapes.append(tuple(kw["input_ids"].shape)), with_kwargs=True
-    )
-    run(model, [[5, 6, 7]], [row(index=i, tokens=3) for i in range(4)])
+    with watched(model) as shapes:
+        run(model, [(5, 6, 7)], [[path(3, i, tokens=3) for i in range(4)]])
     assert shapes == [(1, 3), (4, 1), (4, 1)]
 
 
-def test_finished_rows_leave_the_batch():
-    model = tiny_model()
-    widths = []
-    model.register_forward_pre_hook(lambda _, args, kw: widths.append(len(kw["input_ids"])), with_kwargs=True)
-    run(model, [[5, 6, 7]], [row(index=i, tokens=1 + i) for i in range(4)])
-    assert widths == [1, 3, 2, 1]
+def test_continuations_that_agree_are_one_row_until_they_part():
+    model = tiny_model(vocab_size=6, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    paths = [path(0, i, tokens=4) for i in range(40)]
+    with watched(model) as shapes:
+        drawn = run(model, [(3, 4, 5)], [paths])
+    distinct = [len({tuple(ids[:length]) for ids in drawn}) for length in (1, 2, 3)]
+    assert [rows for rows, _ in shapes] == [1, *distinct]
 
 
-def test_an_end_token_ends_the_row_and_is_its_last():
+def test_greedy_continuations_are_one_row():
     model = tiny_model()
-    free = run(model, [[5, 6, 7]], [row()])[0]
-    ended = row()
-    decode(model, [[5, 6, 7]], [ended], end_ids={free[6]})
+    with watched(model) as shapes:
+        drawn = run(model, [(5, 6, 7)], [[path(temperature=0.0) for _ in range(9)]])
+    assert {rows for rows, _ in shapes} == {1}
+    assert all(ids == drawn[0] for ids in drawn)
+
+
+def test_distinct_tokens_of_nested_prefixes_are_computed_once():
+    """Overhead: the last token of each shorter prefix, for its logits; the last token drawn needs no pass."""
+    model = tiny_model()
+    paths = [[path(i, j, tokens=5, top_p=0.6) for j in range(6)] for i in range(len(NESTED))]
+    with watched(model) as shapes:
+        run(model, NESTED, paths)
+    drawn = {(i, *p.ids[:length]) for i, group in enumerate(paths) for p in group for length in (1, 2, 3, 4)}
+    assert computed(shapes) == len(TEXT) + (len(NESTED) - 1) + len(drawn)
+
+
+def test_prompts_of_one_conversation_share_it():
+    model = tiny_model()
+    prompts = [TEXT[:30] + tail for tail in ((1, 2, 3), (4, 5, 6, 7), (8, 9, 10))]
+    with watched(model) as shapes:
+        run(model, prompts, [path(tokens=1)] * 3)
+    assert shapes == [(1, 34), (2, 3)]
+
+
+def test_finished_nodes_leave_the_batch():
+    model = tiny_model()
+    with watched(model) as shapes:
+        run(model, [(5, 6, 7)], [[path(3, i, tokens=1 + i) for i in range(4)]])
+    assert [rows for rows, _ in shapes] == [1, 3, 2, 1]
+
+
+def test_an_end_token_ends_the_continuation_and_is_its_last():
+    model = tiny_model()
+    free = run(model, [(5, 6, 7)], [path()])[0]
+    ended = path()
+    decode(model, [Node((5, 6, 7), [ended])], end_ids={free[6]})
     assert ended.ids == free[: free.index(free[6]) + 1]
     assert ended.finish == "stop"
 
 
-def test_the_limit_ends_the_row():
-    ended = row(tokens=5)
-    decode(tiny_model(), [[5, 6, 7]], [ended], end_ids=set())
+def test_the_limit_ends_the_continuation():
+    ended = path(tokens=5)
+    decode(tiny_model(), [Node((5, 6, 7), [ended])], end_ids=set())
     assert (len(ended.ids), ended.finish) == (5, "length")
 
 
-def test_a_stop_test_sees_all_tokens_and_ends_the_row():
+def test_a_stop_test_sees_all_tokens_once_per_node():
     seen = []
-    ended = row(stopped=lambda ids: seen.append(len(ids)) or len(ids) == 3)
-    decode(tiny_model(), [[5, 6, 7]], [ended], end_ids=set())
-    assert (seen, ended.finish) == ([1, 2, 3], "stop")
+
+    def stopped(ids):
+        seen.append(len(ids))
+        return len(ids) == 3
+
+    ended = [path(temperature=0.0, stopped=stopped) for _ in range(4)]
+    decode(tiny_model(), [Node((5, 6, 7), ended)], end_ids=set())
+    assert (seen, {drawn.finish for drawn in ended}) == ([1, 2, 3], {"stop"})
 
 
-def test_rows_of_different_settings_share_a_batch():
+def test_continuations_of_different_settings_share_a_node():
     model = tiny_model()
-    settings_ = [
-        {"temperature": 0.0},
-        {"temperature": 0.7},
-        {"top_p": 0.5},
-        {"temperature": 2.0, "tokens": 3},
-    ]
-    together = run(model, [[5, 6, 7]], [row(**s) for s in settings_])
-    assert together == [run(model, [[5, 6, 7]], [row(**s)])[0] for s in settings_]
+    settings = [{"temperature": 0.0}, {"temperature": 0.7}, {"top_p": 0.5}, {"temperature": 2.0, "tokens": 3}]
+    together = run(model, [(5, 6, 7)], [[path(**s) for s in settings]])
+    assert together == [run(model, [(5, 6, 7)], [path(**s)])[0] for s in settings]
 
 
-def test_sampled_tokens_follow_the_models_distribution():
+@pytest.fixture(scope="module")
+def pairs():
+    """First two tokens of 4000 continuations after (3, 4, 5) and their exact probabilities, over 12 x 12."""
     model = tiny_model(vocab_size=12, initializer_range=0.5, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    drawn = run(model, [(3, 4, 5)], [[path(11, i, tokens=2) for i in range(4000)]])
+    texts = torch.tensor([[3, 4, 5, token] for token in range(12)])
     with torch.inference_mode():
-        expected = torch.softmax(
-            model(input_ids=torch.tensor([[3, 4, 5]])).logits[0, -1].double(), -1
-        ).numpy()
-    drawn = run(model, [[3, 4, 5]], [row(seed=11, index=i, tokens=1) for i in range(4000)])
-    counts = np.bincount([ids[0] for ids in drawn], minlength=12)
-    assert chisquare(counts, expected * 4000).pvalue > 0.001
+        logits = model(input_ids=texts).logits.double()
+    first, second = (torch.softmax(logits[:, place], -1).numpy() for place in (-2, -1))
+    return Counter(map(tuple, drawn)), first[:1].T * second
 
 
-def test_streams_are_uniform_and_unlike():
-    streams = np.stack([uniforms(seed, index, 500) for seed in (0, 1) for index in (0, 1)])
-    assert chisquare(np.histogram(streams, bins=20, range=(0, 1))[0]).pvalue > 0.001
-    assert abs(np.corrcoef(streams) - np.eye(4)).max() < 0.2
+def test_first_and_second_tokens_follow_the_models_distribution(pairs):
+    counts, expected = pairs
+    for axis in (0, 1):
+        observed = np.zeros(12)
+        for pair, count in counts.items():
+            observed[pair[axis]] += count
+        assert chisquare(observed, expected.sum(1 - axis) * 4000).pvalue > 0.001
 
 
-@given(st.integers(-(2**63), 2**64 - 1), st.integers(0, 10**6), st.integers(1, 50))
-@settings(max_examples=25, deadline=None)
-def test_a_longer_stream_begins_with_the_shorter(seed, index, count):
-    assert (uniforms(seed, index, count + 7)[:count] == uniforms(seed, index, count)).all()
-
-
-@given(st.floats(0, 1, exclude_max=True))
-@settings(max_examples=60, deadline=None)
-def test_the_draw_is_inverted_on_the_cumulated_probabilities(draw):
-    expected = 1 if draw < 0.2499 else 2 if 0.2501 < draw < 0.7499 else 4 if draw > 0.7501 else None
-    assert pick([0.0, 0.25, 0.5, 0.0, 0.25, 0.0], draw) in ({expected} if expected else {1, 2, 4})
-
-
-@pytest.mark.parametrize("draw", [0.0, np.nextafter(1.0, 0.0)])
-def test_an_impossible_token_is_never_chosen_at_the_ends(draw):
-    assert pick([0.0, 0.5, 0.5, 0.0], draw) in {1, 2}
-
-
-@pytest.mark.parametrize(
-    ("top_p", "kept"),
-    [(0.3, {1}), (0.5, {1}), (0.51, {1, 2}), (0.8, {1, 2}), (0.81, {0, 1, 2}), (1.0, {0, 1, 2, 3})],
-)
-def test_the_nucleus_is_the_smallest_set_that_reaches_top_p(top_p, kept):
-    probabilities = [0.125, 0.5, 0.3, 0.075]
-    assert {pick(probabilities, (k + 0.5) / 200, top_p=top_p) for k in range(200)} == kept
-
-
-def test_equally_probable_tokens_stay_in_the_nucleus_together():
-    assert {pick([0.3, 0.3, 0.3, 0.1], (k + 0.5) / 100, top_p=0.4) for k in range(100)} == {0, 1, 2}
-
-
-def test_a_low_temperature_approaches_greedy():
-    assert {pick([0.3, 0.4, 0.3], (k + 0.5) / 50, temperature=0.02) for k in range(50)} == {1}
-
-
-def test_temperature_sharpens_by_the_power_law():
-    """p ** (1 / T): 0.2, 0.8 at T = 0.5 is 0.04 : 0.64, so token 0 has 1/17."""
-    assert pick([0.2, 0.8], 1 / 17 - 0.001, temperature=0.5) == 0
-    assert pick([0.2, 0.8], 1 / 17 + 0.001, temperature=0.5) == 1
+def test_pairs_of_tokens_follow_the_models_distribution(pairs):
+    """Cells with fewer than five expected are pooled."""
+    counts, expected = pairs
+    observed = np.array([[counts[i, j] for j in range(12)] for i in range(12)])
+    often = expected * 4000 >= 5
+    seen = [*observed[often], observed[~often].sum()]
+    assert chisquare(seen, [*(expected[often] * 4000), expected[~often].sum() * 4000]).pvalue > 0.001
 
 
 def test_logits_that_are_no_numbers_are_an_error():
+    model = tiny_model()
+    model.lm_head.weight.data[:] = float("nan")
     with pytest.raises(ToxoidError, match="NaN"):
-        pick([0.5, float("nan")], 0.5)
+        decode(model, [Node((5, 6), [path()])], end_ids=set())
+
+
+def test_a_model_with_state_outside_the_cache_is_refused():
+    model = tiny_model()
+    model.config.model_type = "recurrent_gemma"
+    with pytest.raises(UsageError, match="outside the cache"):
+        decode(model, [Node((5, 6), [path()])], end_ids=set())

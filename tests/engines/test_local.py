@@ -91,6 +91,50 @@ def test_batches_keep_their_limits_and_change_nothing(limits):
     assert max(rows for rows, _ in seen) <= limits.get("max_batch", 2)
 
 
+@pytest.mark.parametrize("limits", [{"max_batch": 5}, {"max_batch_tokens": 200}, {"max_batch_tokens": 1}])
+def test_samples_that_part_are_set_aside_and_come_out_the_same(limits):
+    loaded, seen = tiny_loaded(), []
+    wanted = requests(4, n=6, tokens=7) + requests(2, n=3, tokens=5, prefill="Sure, here is how")
+    usual = LocalEngine(loaded).generate(wanted)
+    loaded.model.register_forward_pre_hook(
+        lambda _, args, kw: seen.append(tuple(kw["attention_mask"].shape)), with_kwargs=True
+    )
+    assert LocalEngine(loaded, **limits).generate(wanted) == usual
+    assert max(rows for rows, _ in seen) <= limits.get("max_batch", 200)
+    most = max(limits.get("max_batch_tokens", 10**6), max(columns for _, columns in seen))
+    assert all(rows * columns <= most for rows, columns in seen)
+
+
+def test_batches_are_filled_by_how_far_earlier_samples_parted():
+    loaded, widths = tiny_loaded(), []
+    scripted(loaded, [40, 41, 42])  # all samples agree
+    loaded.model.register_forward_pre_hook(
+        lambda _, args, kw: widths.append(tuple(kw["input_ids"].shape)), with_kwargs=True
+    )
+    LocalEngine(loaded, max_batch=8).generate(requests(8, n=8, tokens=2, prefill="Sure"))
+    assert [rows for rows, columns in widths if columns == 1] == [1, 3]
+
+
+def test_prefixes_of_one_reply_are_read_once():
+    """The longest is read whole; of the others at most three tokens, where a cut word is tokenised apart."""
+    loaded, seen = tiny_loaded(), []
+    text = "carry the lantern to the mill and count the stones of the garden gate"
+    words = text.split()
+    wanted = [
+        GenerationRequest(
+            user("polish the bell"), prefill=" ".join(words[:k]), sampling=Sampling(max_tokens=1)
+        )
+        for k in range(3, len(words) + 1)
+    ]
+    loaded.model.register_forward_pre_hook(
+        lambda _, args, kw: seen.append(tuple(kw["input_ids"].shape)), with_kwargs=True
+    )
+    completions = LocalEngine(loaded).generate(wanted)
+    (first, whole), *rest = seen
+    assert (first, whole) == (1, max(done[0].prompt_tokens for done in completions))
+    assert sum(rows * columns for rows, columns in rest) <= 3 * (len(wanted) - 1)
+
+
 @each_family
 def test_prefill_is_continued_and_not_repeated(family):
     loaded = tiny_loaded("llama", family)

@@ -19,7 +19,7 @@ from toxoid.loop.train import load_settings
 
 CONFIG = """
 training: {mode: full, learning_rate: 1e-2, max_steps: 2, batch_size: 2, save_steps: 1, bf16: false, max_length: 256}
-options: {pairs: all, loss: sigmoid, beta: 0.1, weight: 1, kl: 0, anchor_nll: 0}
+options: {pairs: all, loss: sigmoid, beta: 0.1, weight: 1, imitate: none, kl: 0, anchor_nll: 0}
 """
 
 

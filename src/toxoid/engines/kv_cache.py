@@ -20,7 +20,6 @@ from transformers.cache_utils import (
 
 from toxoid.errors import UsageError
 
-
 _SPARE_COLUMNS = 32
 """Columns allocated beyond those needed: so many steps write in place before everything is copied once."""
 
@@ -68,16 +67,15 @@ def row_cache(config: Any, *, rows: int, most: int) -> RowCache:
             "serve it and give the endpoint instead"
         )
     own = DynamicCache(config=config)
-    plain = bool(own.layers) and all(
-        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in own.layers
-    )
     kinds = set(getattr(text, "layer_types", None) or ())
-    if (
-        not plain
-        or kinds - {"full_attention", "sliding_attention"}
-        or getattr(text, "num_kv_shared_layers", 0)
-    ):
-        return CopiedCache(own)
+    plain = (
+        len(own.layers) > 0
+        and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in own.layers)
+        and kinds <= {"full_attention", "sliding_attention"}
+        and not getattr(text, "num_kv_shared_layers", None)
+    )
+    if not plain:
+        return CopiedCache(own, rows=rows)
     return SlotCache(len(own.layers), rows=rows, most=most)
 
 
@@ -104,7 +102,7 @@ def placement(parents: Sequence[int]) -> list[int]:
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc,unused-ignore]  # transformers is not typed
     """One layer's keys and values, (slots, heads, columns, size of a head) each.
 
-    There are never many more columns than are written: rows that lie far apart are slow to read. A sliding
+    There are never many more columns than are written, so that short replies cost what they need. A sliding
     window is left to the attention mask, which counts columns: all keys are kept.
     """
 
@@ -155,6 +153,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc,unused-ignore]  # transfo
         """Copy the rows ``origins`` to the rows ``targets``, in ``slots`` slots."""
         if slots > self._slots:
             self._move(slots, self.length, self.keys.shape[2])
+        targets, origins = targets.to(self.keys.device), origins.to(self.keys.device)
         for states in (self.keys, self.values):
             written = states[:, :, : self.length]
             written.index_copy_(0, targets, written.index_select(0, origins))
@@ -198,9 +197,7 @@ class SlotCache:
             return
         if len(sources) > self._slots:
             self._slots = max(len(sources), min(2 * self._slots, self._most))
-        device = self._layers[0].keys.device
-        filled = torch.tensor(targets, device=device)
-        origins = torch.tensor([sources[row] for row in targets], device=device)
+        filled, origins = torch.tensor(targets), torch.tensor([sources[row] for row in targets])
         for layer in self._layers:
             layer.place(filled, origins, self._slots)
 
@@ -210,8 +207,9 @@ class CopiedCache:
 
     shares = False
 
-    def __init__(self, past: Any) -> None:
+    def __init__(self, past: Any, *, rows: int) -> None:
         self.past = past
+        self._rows = rows
 
     def seek(self, first: int, column: int) -> None:
         """Do nothing: this cache can only be continued, in all its rows."""
@@ -226,4 +224,6 @@ class CopiedCache:
 
     def place(self, sources: Sequence[int]) -> None:
         """See :class:`RowCache`. Reordering, unlike selecting, is what all kinds of layers can do."""
-        self.past.reorder_cache(torch.tensor(sources))
+        if list(sources) != list(range(self._rows)):
+            self.past.reorder_cache(torch.tensor(sources))
+            self._rows = len(sources)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from toxoid.engines.base import Completion, GenerationRequest, OnDone, Sampling
-from toxoid.engines.decoding import Row, decode, uniforms
+from toxoid.engines.decoding import Continuation, Node, decode
 from toxoid.engines.loading import LoadedModel
+from toxoid.engines.prefix_tree import Tokens, reading_order
 from toxoid.engines.templates import encode, end_of_turn_ids, turn_seam
+from toxoid.engines.token_choice import uniforms
 from toxoid.errors import UsageError
 
 GRANULE = 256
@@ -24,31 +24,55 @@ _SEAM_TOKENS = 8
 
 @dataclass(slots=True)
 class _Job:
-    """One request of a group: its prompt, and its rows once they exist."""
+    """One request of a group: its prompt, and what is to be drawn after it."""
 
     request: GenerationRequest
-    prompt: tuple[int, ...]
+    prompt: Tokens
     max_tokens: int
-    rows: list[Row]
+    continuations: list[Continuation]
+
+
+@dataclass(slots=True)
+class _Branching:
+    """How far continuations that began together have parted, in the batches of a group so far."""
+
+    joined: int = 0
+    parted: int = 0
+
+    def nodes(self, node: Node) -> float:
+        """Return how many nodes ``node`` is expected to become; as long as nothing is known, the most."""
+        share = self.parted / self.joined if self.joined else 1.0
+        return 1 + share * (len(node.continuations) - 1)
+
+    def learn(self, batch: Sequence[Node], aside: Sequence[Node]) -> None:
+        """Take in a decoded batch and what was set aside of it."""
+        ends = [{tuple(path.ids) for path in node.continuations if path.finish} for node in batch]
+        self.joined += sum(len(node.continuations) - 1 for node in batch)
+        self.parted += sum(map(len, ends)) + len(aside) - len(batch)
 
 
 class LocalEngine:
     """Generates with a loaded model.
 
-    The requests of a group are sorted by length and cut into left-padded batches. Completion ``i`` of a
-    request draws from the random stream of ``(seed, i)``, so the batch it lands in does not matter beyond the
-    last bits of the logits; in groups of the same requests not even those change.
+    The prompts of a group are put in an order that keeps those together that begin alike, then like lengths,
+    and cut into batches. Completion ``i`` of a request draws from the random stream of ``(seed, i)``, so the
+    batch it lands in does not matter beyond the last bits of the logits; in groups of the same requests not
+    even those change.
+
+    Completions that have drawn the same tokens so far are computed once. How soon they part is not known
+    beforehand: batches are filled by how far those before them did, and what becomes too much is set aside
+    and decoded later.
 
     Args:
         loaded: The model.
-        max_batch: Most rows (continuations) decoded at once.
+        max_batch: Most rows (texts that differ) decoded at once.
         max_batch_tokens: Most positions held at once, rows x (longest prompt + tokens to come); bounds the
             memory of the key-value cache. A single row may exceed it.
     """
 
     granule = GRANULE
 
-    def __init__(self, loaded: LoadedModel, *, max_batch_tokens: int = 65_536, max_batch: int = 128) -> None:
+    def __init__(self, loaded: LoadedModel, *, max_batch_tokens: int = 65_536, max_batch: int = 256) -> None:
         """Take the model as it is; nothing is copied."""
         self.loaded = loaded
         self.max_batch_tokens = max_batch_tokens
@@ -91,9 +115,11 @@ class LocalEngine:
 
     def _group(self, requests: Sequence[GenerationRequest]) -> list[list[Completion]]:
         jobs = [self._job(request) for request in requests]
-        waiting = sorted((job for job in jobs if job.rows), key=lambda job: (len(job.prompt), job.prompt))
-        for batch in self._batches(waiting):
-            self._decode(batch)
+        nodes: dict[Tokens, Node] = {}
+        for job in jobs:
+            if job.continuations:
+                nodes.setdefault(job.prompt, Node(job.prompt, [])).continuations.extend(job.continuations)
+        self._decode(list(nodes.values()))
         return [self._completions(job) for job in jobs]
 
     def _job(self, request: GenerationRequest) -> _Job:
@@ -102,55 +128,62 @@ class LocalEngine:
         budget = min(sampling.max_tokens, self._context - len(prompt))
         job = _Job(request, prompt, budget, [])
         if budget > 0:
-            # Greedy rows of one request are all the same: one is drawn and shared.
+            # Greedy continuations of one request are all the same: one is drawn and shared.
             count = min(request.n, 1) if sampling.temperature == 0 else request.n
-            job.rows = [self._row(job, index) for index in range(count)]
+            stopped = self._stop_test(job) if sampling.stop else None
+            job.continuations = [self._continuation(job, index, stopped) for index in range(count)]
         return job
 
-    def _row(self, job: _Job, index: int) -> Row:
+    def _continuation(
+        self, job: _Job, index: int, stopped: Callable[[list[int]], bool] | None
+    ) -> Continuation:
         sampling = job.request.sampling
         greedy = sampling.temperature == 0
-        return Row(
-            prompt=0,
+        return Continuation(
             max_tokens=job.max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            draws=np.zeros(0) if greedy else uniforms(job.request.seed, index, job.max_tokens),
-            stopped=self._stop_test(job) if sampling.stop else None,
+            draws=() if greedy else uniforms(job.request.seed, index, job.max_tokens).tolist(),
+            stopped=stopped,
         )
 
-    def _batches(self, jobs: Sequence[_Job]) -> Iterator[list[tuple[tuple[int, ...], Row]]]:
-        """Cut the rows of ``jobs``, in order, into batches within the limits."""
-        batch: list[tuple[tuple[int, ...], Row]] = []
-        longest = 0
-        for job in jobs:
-            for row in job.rows:
-                length = len(job.prompt) + row.max_tokens
-                positions = (len(batch) + 1) * max(longest, length)
-                if batch and (len(batch) >= self.max_batch or positions > self.max_batch_tokens):
-                    yield batch
-                    batch, longest = [], 0
-                batch.append((job.prompt, row))
-                longest = max(longest, length)
-        if batch:
-            yield batch
+    def _decode(self, waiting: list[Node]) -> None:
+        """Draw what stands at the nodes, batch after batch; what is set aside queues up again."""
+        branching = _Branching()
+        waiting = _in_order(waiting)
+        while waiting:
+            count, most = self._batch(waiting, branching)
+            batch, waiting = waiting[:count], waiting[count:]
+            aside = decode(self.loaded.model, batch, end_ids=self._end_ids, max_nodes=most)
+            branching.learn(batch, aside)
+            if aside:
+                waiting = _in_order([*aside, *waiting])
 
-    def _decode(self, batch: Sequence[tuple[tuple[int, ...], Row]]) -> None:
-        prompts: dict[tuple[int, ...], int] = {}
-        for prompt, row in batch:
-            row.prompt = prompts.setdefault(prompt, len(prompts))
-        decode(self.loaded.model, list(prompts), [row for _, row in batch], end_ids=self._end_ids)
+    def _batch(self, waiting: Sequence[Node], branching: _Branching) -> tuple[int, int]:
+        """Return how many nodes make the next batch, and how many they may become."""
+        longest = to_come = 0
+        expected = 0.0
+        count, most = 0, 1
+        for node in waiting:
+            longest = max(longest, len(node.prompt) + len(node.ids))
+            to_come = max(to_come, node.to_come)
+            expected += branching.nodes(node)
+            limit = max(min(self.max_batch, self.max_batch_tokens // (longest + to_come)), 1)
+            if count and expected > limit:
+                break
+            count, most = count + 1, limit
+        return count, most
 
     def _completions(self, job: _Job) -> list[Completion]:
         if job.max_tokens <= 0:
             problem = {"error": "prompt exceeds the context window"}
             return [Completion("", "length", len(job.prompt), 0, problem) for _ in range(job.request.n)]
-        drawn = [self._completion(job, row) for row in job.rows]
-        return drawn * job.request.n if job.request.sampling.temperature == 0 else drawn
+        completions = [self._completion(job, drawn) for drawn in job.continuations]
+        return completions * job.request.n if job.request.sampling.temperature == 0 else completions
 
-    def _completion(self, job: _Job, row: Row) -> Completion:
-        text = _before_stop(self._text(job, row.ids), job.request.sampling.stop)
-        return Completion(text, row.finish or "length", len(job.prompt), len(row.ids))
+    def _completion(self, job: _Job, drawn: Continuation) -> Completion:
+        text = _before_stop(self._text(job, drawn.ids), job.request.sampling.stop)
+        return Completion(text, drawn.finish or "length", len(job.prompt), len(drawn.ids))
 
     def _text(self, job: _Job, ids: list[int]) -> str:
         """Return what the tokens add to the reply as a reader sees it."""
@@ -164,8 +197,8 @@ class LocalEngine:
         text = self.loaded.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text)
 
-    def _stop_test(self, job: _Job) -> Any:
-        """Return a test whether a row's tokens so far contain a stop string.
+    def _stop_test(self, job: _Job) -> Callable[[list[int]], bool]:
+        """Return a test whether the tokens drawn so far contain a stop string.
 
         Only a tail is decoded at each step: a character is at most 4 tokens (bytes), and a few more cover
         blanks that decoders drop at the start. What the tail shows is confirmed on the whole text.
@@ -178,6 +211,10 @@ class LocalEngine:
             return any(s in tail for s in stops) and any(s in self._text(job, ids) for s in stops)
 
         return stopped
+
+
+def _in_order(nodes: Sequence[Node]) -> list[Node]:
+    return [nodes[index] for index in reading_order([node.tokens for node in nodes])]
 
 
 def _before_stop(text: str, stops: Sequence[str]) -> str:

@@ -35,10 +35,9 @@ def choose_tokens(
     Raises:
         ToxoidError: A logit is not a number.
     """
-    if bool(logits.isnan().any()):
-        raise ToxoidError("the model's logits are not numbers (NaN): its weights are damaged or overflow")
     greedy = temperature == 0
     if bool(greedy.all()):
+        _check_numbers(logits)
         return logits.argmax(dim=-1, keepdim=True).expand(draws.shape)
     scale = torch.where(greedy, 1.0, temperature)[:, None]
     probabilities = torch.softmax(logits.float() / scale, dim=-1)
@@ -46,12 +45,18 @@ def choose_tokens(
         probabilities = _nucleus(probabilities, top_p)
     cumulated = probabilities.cumsum(dim=-1, dtype=torch.float64)
     total = cumulated[:, -1:]
+    _check_numbers(total)  # one NaN among a row's logits makes its total one
     # Strictly below the total, whatever the rounding: the search then ends on a step that goes up.
     point = torch.minimum(draws * total, torch.nextafter(total, torch.zeros_like(total)))
     sampled = torch.searchsorted(cumulated, point, right=True)
     if not bool(greedy.any()):
         return sampled
     return torch.where(greedy[:, None], logits.argmax(dim=-1, keepdim=True), sampled)
+
+
+def _check_numbers(values: torch.Tensor) -> None:
+    if bool(values.isnan().any()):
+        raise ToxoidError("the model's logits are not numbers (NaN): its weights are damaged or overflow")
 
 
 def _nucleus(probabilities: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,7 @@ def rows(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     groups = []
     for number in range(3):
         context, replies = random_replies(100 * seed + number)
-        groups.append(TokenisedGroup(tuple(context), tuple(map(tuple, replies)), (), ()))
+        groups.append(TokenisedGroup(np.array(context), tuple(map(np.array, replies)), (), ()))
     given = [PreferenceRow(lay_out(group, shared=True, whole=True), np.zeros(0)) for group in groups]
     batch = GroupCollator(pad=0, row_tokens=40, shared=True)(given)
     return batch["depths"], batch["ends"]

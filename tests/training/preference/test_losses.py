@@ -82,6 +82,14 @@ def test_the_divergence_is_that_of_the_reference_from_the_model():
     assert kl_divergences(own, own).abs().max() < 1e-12
 
 
+def test_nothing_selected_is_no_error():
+    nothing = torch.zeros(0, dtype=torch.int64)
+    logits = torch.zeros(0, 7, requires_grad=True)
+    selected_log_probabilities(logits, nothing, nothing).sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.shape == (0, 7)
+
+
 def test_short_logits_are_summed_in_single_precision():
     logits, place = random_logits(6).bfloat16(), torch.tensor([0])
     assert selected_log_probabilities(logits, place, place).dtype == torch.float32

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from toxoid.errors import UsageError
+from toxoid.errors import ToxoidError, UsageError
 from toxoid.progress import SilentProgress
 from toxoid.training.artifacts import FACTS, Card, TrainingResult
 from toxoid.training.checkpoints import last_whole
@@ -237,6 +237,13 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path, monkeypatch
         train(make_loaded(), tmp_path, replace(FULL, save_steps=2))
     assert last_whole(tmp_path / "checkpoints") is not None
     assert not (tmp_path / "out").exists()
+
+
+def test_damaged_weights_are_told(tmp_path: Path):
+    loaded = make_loaded()
+    loaded.model.model.norm.weight.data.fill_(float("inf"))
+    with pytest.raises(ToxoidError, match="a log-probability that is no number: its weights are damaged"):
+        train(loaded, tmp_path)
 
 
 def test_a_group_without_pairs_is_an_error(tmp_path: Path):

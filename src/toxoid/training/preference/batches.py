@@ -78,19 +78,15 @@ class GroupCollator:
         flat = np.concatenate(
             [np.arange(start, start + size) for start, size in zip(places, sizes, strict=True)]
         )
-        nodes = [layout.nodes for layout in layouts]
         nodes_before = _offsets(list(map(len, layouts)))
         first = np.repeat(np.arange(len(sizes)), sizes)  # the trie of each node
         before, starts = _offsets(sizes), np.asarray(places)
         # An end within its group becomes one within its row: minus the trie's beginning, plus the trie's column.
-        in_group = np.concatenate(
-            [trie.ends + start for trie, start in zip(nodes, nodes_before, strict=True)]
-        )
-        ends = in_group - before[first] + (starts % width)[first]
+        ends = _numbered(layouts, "ends", nodes_before) - before[first] + (starts % width)[first]
         cells = height * width
         grids = {
-            "input_ids": (np.concatenate([trie.tokens for trie in nodes]), np.full(cells, self._pad)),
-            "depths": (np.concatenate([trie.depths for trie in nodes]), np.zeros(cells, dtype=np.int64)),
+            "input_ids": (_joined(layouts, "tokens"), np.full(cells, self._pad)),
+            "depths": (_joined(layouts, "depths"), np.zeros(cells, dtype=np.int64)),
             "ends": (ends, np.tile(np.arange(1, width + 1), height)),  # padding sees itself, nothing sees it
         }
         for values, grid in grids.values():
@@ -126,7 +122,8 @@ class GroupCollator:
 
 
 def _joined(layouts: Sequence[Layout], name: str) -> npt.NDArray[Any]:
-    return np.concatenate([getattr(layout, name) for layout in layouts])
+    joined = np.concatenate([getattr(layout, name) for layout in layouts])
+    return joined.astype(np.int64) if joined.dtype == np.int32 else joined  # as torch wants its indices
 
 
 def _counts(layouts: Sequence[Layout], name: str) -> list[int]:
@@ -138,5 +135,5 @@ def _offsets(counts: Sequence[int]) -> Ints:
 
 
 def _numbered(layouts: Sequence[Layout], name: str, offsets: Ints) -> Ints:
-    parts = [getattr(layout, name) + offset for layout, offset in zip(layouts, offsets, strict=True)]
+    parts = [getattr(layout, name) + offset for layout, offset in zip(layouts, offsets, strict=True)]  # int64
     return np.concatenate(parts)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from toxoid.training.preference.tokens import TokenisedGroup
-from toxoid.training.preference.trie import Ints, Trie, build_trie, joined
+from toxoid.training.preference.trie import Trie, build_trie, joined
+
+Ints: TypeAlias = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """A group, ready to be put into batches; every array is made once and only numbered on from there.
 
+    Arrays are short, because all groups of a training are held as layouts.
+
     Args:
-        nodes: All its tries as one list.
+        tokens: Of the nodes of all its tries in turn, as in :class:`toxoid.training.preference.trie.Trie`.
+        depths: Likewise.
+        ends: Likewise, counted through all its tries.
         distinct: Tokens of the group with what its replies share counted once, however it is laid out.
         sizes: Number of nodes of each of its tries.
         heads: Nodes whose next token's distribution is needed, ascending.
@@ -31,7 +38,9 @@ class Layout:
         imitation: How many replies imitate each token, shape of ``targets``.
     """
 
-    nodes: Trie
+    tokens: Ints
+    depths: Ints
+    ends: Ints
     distinct: int
     sizes: tuple[int, ...]
     heads: Ints
@@ -46,7 +55,7 @@ class Layout:
     imitation: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
-        return len(self.nodes)
+        return len(self.tokens)
 
 
 def lay_out(group: TokenisedGroup, *, shared: bool, whole: bool = False) -> Layout:
@@ -69,22 +78,28 @@ def lay_out(group: TokenisedGroup, *, shared: bool, whole: bool = False) -> Layo
     heads, picked = np.unique(nodes.parents[targets], return_inverse=True)
     imitated = [nodes.paths[index][start:] for index, start in group.imitated]
     counts = np.bincount(np.concatenate(imitated), minlength=len(nodes)) if imitated else np.zeros(len(nodes))
-    pairs = np.asarray([pair[:2] for pair in group.pairs], dtype=np.int64).reshape(-1, 2)
+    pairs = np.asarray([pair[:2] for pair in group.pairs], dtype=np.int32).reshape(-1, 2)
     return Layout(
-        nodes=nodes,
+        tokens=_short(nodes.tokens),
+        depths=_short(nodes.depths),
+        ends=_short(nodes.ends),
         distinct=len(trie),
         sizes=tuple(map(len, tries)),
-        heads=heads,
-        picked=picked,
-        targets=nodes.tokens[targets],
-        path_tokens=path_tokens,
-        path_replies=np.repeat(np.arange(len(said)), [len(path) for path in chosen_nodes]),
-        lengths=np.asarray([len(reply) for reply in group.replies]),
+        heads=_short(heads),
+        picked=_short(picked),
+        targets=_short(nodes.tokens[targets]),
+        path_tokens=_short(path_tokens),
+        path_replies=_short(np.repeat(np.arange(len(said)), [len(path) for path in chosen_nodes])),
+        lengths=np.asarray([len(reply) for reply in group.replies], dtype=np.int32),
         chosen=pairs[:, 0],
         rejected=pairs[:, 1],
         weights=np.asarray([weight for _, _, weight in group.pairs], dtype=np.float32),
         imitation=counts[targets].astype(np.float32),
     )
+
+
+def _short(values: npt.NDArray[np.int64]) -> Ints:
+    return values.astype(np.int32)
 
 
 def _with_a_say(group: TokenisedGroup, trie: Trie, *, whole: bool) -> list[npt.NDArray[np.bool_]]:

@@ -133,7 +133,7 @@ class _KLDivergences(torch.autograd.Function):
 def _pieces(logits: Tensor) -> Iterator[slice]:
     """Yield slices of rows of bounded size."""
     rows = max(1, _CHUNK // max(1, logits.shape[1]))
-    for start in range(0, len(logits), rows):
+    for start in range(0, max(1, len(logits)), rows):  # no rows are one empty piece
         yield slice(start, start + rows)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from toxoid.errors import ToxoidError
 from toxoid.progress import Progress
 from toxoid.store.keys import JSON, content_key
 from toxoid.training.preference.batches import GroupCollator, PreferenceRow
@@ -72,6 +73,9 @@ def reference_margins(
 
     Returns:
         One array of shape ``(pairs,)`` for each group.
+
+    Raises:
+        ToxoidError: A log-probability is infinite or NaN.
     """
     precision = content_key(dict(identity), "bfloat16" if bf16 else "as loaded")
     keys = [_keys(precision, group) for group in groups]
@@ -126,10 +130,13 @@ def _sums(
     rows = [PreferenceRow(lay_out(group, shared=attention.shared, whole=True), nothing) for _, group in part]
     batch = on_device(collator(rows), next(model.parameters()).device)
     found = log_probabilities(model, output_head(model), batch, attention)
-    sums = reply_sums(
-        found.double(), batch
-    ).tolist()  # whole ones, to be subtracted: float32 would cost digits
-    return zip((key for names, _ in part for key in names), sums, strict=True)
+    sums = reply_sums(found.double(), batch)  # whole ones, to be subtracted: float32 would cost digits
+    if not bool(sums.isfinite().all()):
+        raise ToxoidError(
+            "the untrained model gives a reply a log-probability that is no number: its weights are damaged, or "
+            "too large for the type that they are loaded in"
+        )
+    return zip((key for names, _ in part for key in names), sums.tolist(), strict=True)
 
 
 def _margins(group: TokenisedGroup, keys: Sequence[str], known: Sums) -> Margins:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from toxoid.engines.templates import encode, encode_target
 from toxoid.errors import UsageError
+from toxoid.progress import SILENT, Progress
 from toxoid.store.keys import content_key
 from toxoid.training.examples import TokenisedExample, data_hash, fitted_context
 from toxoid.training.preference.examples import PreferenceExample
@@ -20,19 +22,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+Tokens: TypeAlias = npt.NDArray[np.int32]
+
+
 @dataclass(frozen=True, slots=True)
 class TokenisedGroup:
     """A preference example as tokens; replies of which nothing is learnt are left out.
 
     Args:
-        context: The conversation and the trunk, at least one token.
-        replies: Each with the end of the turn.
+        context: The conversation and the trunk, at least one token; shape ``(tokens,)``.
+        replies: Each with the end of the turn, shape ``(tokens,)``. Arrays, because a large set has millions.
         pairs: (index of the chosen reply, of the rejected one, weight).
         imitated: (index of the reply, its first imitated token).
     """
 
-    context: tuple[int, ...]
-    replies: tuple[tuple[int, ...], ...]
+    context: Tokens
+    replies: tuple[Tokens, ...]
     pairs: tuple[tuple[int, int, float], ...]
     imitated: tuple[tuple[int, int], ...]
 
@@ -56,6 +61,7 @@ def tokenise_groups(
     tokenizer: PreTrainedTokenizerBase,
     objective: Objective,
     max_length: int,
+    progress: Progress = SILENT,
 ) -> TokenisedGroups:
     """Return the groups as tokens, every path through them at most ``max_length`` long.
 
@@ -69,7 +75,11 @@ def tokenise_groups(
             asks for; or the chat template refuses a conversation.
     """
     _demand_something(examples, objective)
-    fitted = [_fit(_tokens(example, tokenizer, objective), max_length, tokenizer) for example in examples]
+    fitted = []
+    with progress.task("tokenise", len(examples), "groups") as task:
+        for example in examples:
+            fitted.append(_fit(_tokens(example, tokenizer, objective), max_length, tokenizer))
+            task.advance()
     kept = [pair for pair in fitted if pair is not None and pair[0].replies]
     return TokenisedGroups(
         (group for group, _ in kept), cut=sum(cut for _, cut in kept), dropped=fitted.count(None)
@@ -87,9 +97,9 @@ def groups_hash(groups: Sequence[TokenisedGroup], anchors: Sequence[TokenisedExa
     return content_key(digest.hexdigest(), data_hash(anchors))
 
 
-def tokens_hash(tokens: Sequence[int]) -> str:
+def tokens_hash(tokens: Tokens) -> str:
     """Return the sha256 (hex) of token ids."""
-    return sha256(np.asarray(tokens, dtype="<i8").tobytes()).hexdigest()
+    return sha256(tokens.astype("<i4").tobytes()).hexdigest()
 
 
 def _demand_something(examples: Sequence[PreferenceExample], objective: Objective) -> None:
@@ -106,8 +116,6 @@ def _demand_something(examples: Sequence[PreferenceExample], objective: Objectiv
         raise UsageError(
             f"imitation is {objective.imitation:g} and no group has a reply to imitate: name some, or set it to 0"
         )
-    if not objective.needs_pairs and not objective.imitation:
-        raise UsageError("nothing would be learnt from the groups: weight and imitation are both 0")
 
 
 def _tokens(
@@ -119,10 +127,10 @@ def _tokens(
     number = {index: place for place, index in enumerate(used)}
     trunk = example.group.trunk or None
     texts = [example.group.replies[index].text for index in used]
-    replies = [tuple(encode_target(tokenizer, text, prefill=trunk)) for text in texts]
+    replies = [encode_target(tokenizer, text, prefill=trunk) for text in texts]
     return TokenisedGroup(
-        context=tuple(encode(tokenizer, example.group.conversation, prefill=trunk)),
-        replies=tuple(replies),
+        context=_array(encode(tokenizer, example.group.conversation, prefill=trunk)),
+        replies=tuple(map(_array, replies)),
         pairs=tuple((number[a], number[b], weight) for a, b, weight in pairs),
         imitated=tuple(
             (number[index], _token_at(tokenizer, texts[number[index]], replies[number[index]], start, trunk))
@@ -151,8 +159,12 @@ def _fit(
 ) -> tuple[TokenisedGroup, bool] | None:
     """Return the group within ``max_length`` and whether its context was cut; ``None`` if it cannot fit."""
     longest = max((len(reply) for reply in group.replies), default=0)
-    fitted = fitted_context(group.context, max_length - longest, tokenizer.bos_token_id)
+    fitted = fitted_context(group.context.tolist(), max_length - longest, tokenizer.bos_token_id)
     if fitted is None:
         return None
     context, cut = fitted
-    return TokenisedGroup(tuple(context), group.replies, group.pairs, group.imitated), cut
+    return TokenisedGroup(_array(context), group.replies, group.pairs, group.imitated), cut
+
+
+def _array(tokens: Sequence[int]) -> Tokens:
+    return np.asarray(tokens, dtype=np.int32)

@@ -166,7 +166,7 @@ def _tokenised_groups(
     loaded: LoadedModel, examples: Sequence[PreferenceExample], config: PreferenceConfig, progress: Progress
 ) -> TokenisedGroups:
     limit = token_limit(loaded.model, config.max_length)
-    groups = tokenise_groups(examples, loaded.tokenizer, config.objective, limit)
+    groups = tokenise_groups(examples, loaded.tokenizer, config.objective, limit, progress)
     if not groups:
         raise UsageError(
             f"none of {len(examples)} groups fits into {limit} tokens with its longest reply: raise max_length "

@@ -38,7 +38,7 @@ class Trie:
         return len(self.tokens)
 
 
-def build_trie(context: Sequence[int], replies: Sequence[Sequence[int]]) -> Trie:
+def build_trie(context: npt.ArrayLike, replies: Sequence[npt.ArrayLike]) -> Trie:
     """Return the trie of ``replies`` after ``context``.
 
     In lexicographic order the replies that share a prefix are neighbours, so that each one continues the one
@@ -50,7 +50,7 @@ def build_trie(context: Sequence[int], replies: Sequence[Sequence[int]]) -> Trie
     """
     arrays = [np.asarray(reply, dtype=np.int64) for reply in replies]
     order = sorted(range(len(replies)), key=lambda index: arrays[index].tolist())
-    trunk = len(context)
+    trunk = len(np.asarray(context))
     size = trunk + sum(map(len, arrays))  # at most; cut below
     tokens, parents = np.empty(size, dtype=np.int64), np.arange(-1, size - 1)
     depths, ends = np.arange(size), np.empty(size, dtype=np.int64)
