@@ -61,7 +61,7 @@ class TRLSettings:
 
     batch_size: int
     bf16: bool = True
-    sampling: str = "random"
+    sampling: str = "group_by_length"
     precomputed: bool = True
 
 
@@ -198,6 +198,7 @@ def trl_side(folder: Path, workload: Workload, settings: TRLSettings, steps: int
             train_sampling_strategy=settings.sampling,
             precompute_ref_log_probs=settings.precomputed,
             max_length=None,
+            remove_unused_columns=False,  # `length` is what group_by_length goes by
             gradient_checkpointing=False,
             use_cpu=True,
             report_to="none",
@@ -344,9 +345,9 @@ def _plain_losses(model: Any, group: Any, margins: Any) -> Iterator[Any]:
     from torch.nn import functional
 
     def log_probability(reply: Sequence[int]) -> Any:
-        row = torch.tensor([[*group.context, *reply]])
+        row = torch.tensor([[*group.context, *reply]], dtype=torch.long)
         logits = model(input_ids=row).logits[0, len(group.context) - 1 : -1]
-        return -functional.cross_entropy(logits, torch.tensor(reply), reduction="sum")
+        return -functional.cross_entropy(logits, row[0, len(group.context) :], reduction="sum")
 
     for (chosen, rejected, _), margin in zip(group.pairs, margins, strict=True):
         difference = log_probability(group.replies[chosen]) - log_probability(group.replies[rejected])

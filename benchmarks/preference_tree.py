@@ -96,7 +96,7 @@ def best_settings(bench: Bench, workload: Workload, say: Say) -> TRLSettings:
     candidates = [*(TRLSettings(size) for size in sizes), None, None]
     for number, given in enumerate(candidates):
         last = number == len(candidates) - 1
-        changed = {"sampling": "group_by_length"} if last else {"bf16": not best.bf16}
+        changed = {"sampling": "random"} if last else {"bf16": not best.bf16}
         tried = given or replace(best, **changed)
         seconds = bench.child("trl", workload, settings=asdict(tried), steps=2)[bench.clock][-1]
         say(f"  TRL, {tried}: {seconds:.2f} s")

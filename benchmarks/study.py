@@ -29,29 +29,38 @@ def results_of(recipe: str, seed: int, out: Path, *, run: bool) -> dict[str, Any
     return found
 
 
-def table(runs: Sequence[dict[str, Any]], seeds: Sequence[int], before: str, after: str) -> str:
-    """Return one comparison as a Markdown table: a row per task, metric and stratum, a column per seed."""
-    columns = [_rows(found, before, after) for found in runs]
-    head = ["task", "rate", "part", *(f"seed {seed}" for seed in seeds)]
-    lines = [f"**{before} → {after}**", "", _line(head), "|" + "---|" * len(head)]
+def table(
+    runs: Sequence[dict[str, Any]], seeds: Sequence[int], names: tuple[str, str], *, parts: bool
+) -> str:
+    """Return one comparison as a Markdown table: a row per task, measure and part, a column per seed."""
+    columns = [_rows(found, names, parts=parts) for found in runs]
+    head = ["task", "measure", "part", *(f"seed {seed}" for seed in seeds)]
+    lines = [f"**{names[0]} → {names[1]}**", "", _line(head), "|" + "---|" * len(head)]
     for key in columns[0]:
-        lines.append(_line([*key, *(_cell(column.get(key)) for column in columns)]))
+        lines.append(_line([*key, *(column.get(key, "–") for column in columns)]))
     return "\n".join(lines) + "\n"
 
 
-def _rows(found: dict[str, Any], before: str, after: str) -> dict[tuple[str, str, str], dict[str, Any]]:
-    comparison = next(c for c in found["comparisons"] if (c["before"], c["after"]) == (before, after))
-    return {
-        (row["task"], row["metric"], row["category"]): row
+def _rows(found: dict[str, Any], names: tuple[str, str], *, parts: bool) -> dict[tuple[str, str, str], str]:
+    """Return the cells of a comparison; rates are in per cent, words in words."""
+    comparison = next(c for c in found["comparisons"] if (c["before"], c["after"]) == names)
+    cells = {
+        (row["task"], row["metric"], row["category"]): _cell(row, 100)
         for row in comparison["rows"]
-        if row["category"] == "all" or row["category"].startswith("k=")
+        if row["category"] == "all" or (parts and row["category"].startswith("k="))
     }
+    words = {
+        (mean["task"], mean["measure"], "all"): _cell(mean, 1)
+        for mean in comparison.get("means", [])
+        if mean["measure"] == "mean_words_before"
+    }
+    return cells | words
 
 
-def _cell(row: dict[str, Any] | None) -> str:
-    if row is None or row["difference"] is None:
+def _cell(row: dict[str, Any], scale: float) -> str:
+    if row["difference"] is None:
         return "–"
-    numbers = [100 * row[key] for key in ("before", "after", "difference", "ci_low", "ci_high")]
+    numbers = [scale * row[key] for key in ("before", "after", "difference", "ci_low", "ci_high")]
     return "{:.1f} → {:.1f}: {:+.1f} ({:+.1f} to {:+.1f})".format(*numbers)
 
 
@@ -66,10 +75,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--tables", action="store_true", help="print the tables of runs that are there")
+    parser.add_argument("--parts", action="store_true", help="the lengths k beside the overall rows")
     given = parser.parse_args()
     runs = [results_of(given.recipe, seed, given.out, run=not given.tables) for seed in given.seeds]
     for comparison in runs[0]["comparisons"]:
-        print(table(runs, given.seeds, comparison["before"], comparison["after"]))
+        names = comparison["before"], comparison["after"]
+        print(table(runs, given.seeds, names, parts=given.parts))
 
 
 if __name__ == "__main__":
