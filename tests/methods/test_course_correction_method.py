@@ -42,10 +42,16 @@ def test_every_request_gives_a_group_beside_the_anchors():
     assert synthesise().by_source() == {"groups": 6, "general": 5}
 
 
-def test_no_pair_of_the_recommended_recipe_rejects_a_correction():
+def test_the_recommended_recipe_imitates_and_compares_nothing():
+    made = synthesise().preferences
+    assert all(example.imitated and not example.pairs for example in made.examples)
+    assert (made.objective.weight, made.objective.imitation) == (0.0, 1.0)
+
+
+def test_no_pair_of_the_corrections_rejects_one():
     rejected = {
         example.group.replies[pair[1]].kind
-        for example in synthesise().preferences.examples
+        for example in synthesise(pairs="corrections").preferences.examples
         for pair in example.pairs
     }
     assert rejected == {"harmful"}

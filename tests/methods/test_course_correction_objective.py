@@ -70,4 +70,5 @@ def test_a_preference_without_pairs_weighs_nothing():
 
 
 def test_imitation_of_nothing_weighs_nothing():
-    assert objective(CourseCorrectionOptions(imitate="none", imitation=1.0)).imitation == 0.0
+    options = CourseCorrectionOptions(pairs="all", imitate="none", imitation=1.0)
+    assert objective(options).imitation == 0.0

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from toxoid.methods.base import Method
 
 NAMES: dict[str, str] = {
-    "course-correction": "prefer corrections of harmful beginnings over going on with them (Xu et al. 2024)",
+    "course-correction": "learn to leave a harmful reply that has begun, from ranked corrections (Xu et al. 2024)",
     "mistake-analysis": "induce the model's mistakes, analyse them under guidance, train without it (Chen et al. 2023)",
     "sft": "imitate good replies to harmful requests; the plain baseline",
 }

@@ -20,11 +20,11 @@ from toxoid.methods.course_correction.synthesis import SynthesisOptions, synthes
 
 
 class CourseCorrection:
-    """Preference learning over groups SR > SYN1 > ... > SYN4 > FHR, beside the model's own general behaviour.
+    """Learning from groups SR > SYN1 > ... > SYN4 > FHR: their pairs, their corrections, or both.
 
-    Source: Xu et al. 2024, sections 3 and 4 (C2-Syn; DPO over its pairs). Beyond the paper: saturating losses over
-    chosen pair sets, and a divergence from the untreated model on general data, without which the literal recipe
-    unlearns to answer (see docs/results/course-correction.md).
+    Source: Xu et al. 2024, sections 3 and 4 (C2-Syn; DPO over its pairs). Beyond the paper: imitation of the
+    corrections, saturating losses over chosen pair sets, and a divergence from the untreated model on general data,
+    without which the literal recipe unlearns to answer (see docs/results/course-correction.md).
     """
 
     name = "course-correction"

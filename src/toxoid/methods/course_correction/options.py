@@ -19,8 +19,9 @@ Imitated: TypeAlias = Literal["none", "corrections", "safe", "best"]
 class CourseCorrectionOptions(Section):
     """Options of an arm with ``method: course-correction``; the defaults are the recommended recipe.
 
-    The paper's literal recipe is ``{late: false, pairs: all, loss: sigmoid, weight: 1, imitate: none, kl: 0,
-    anchor_nll: 0}``; the control by imitation ``{pairs: none, imitation: 1}``.
+    That is imitation of the corrections, held by anchors: in the lab preferences add nothing to it
+    (docs/results/course-correction.md). Preferences beside it are ``{pairs: corrections, imitation: 0.5}``, the
+    paper's literal recipe ``{late: false, pairs: all, loss: sigmoid, weight: 1, imitate: none, kl: 0, anchor_nll: 0}``.
     """
 
     groups: str | None = None
@@ -41,7 +42,7 @@ class CourseCorrectionOptions(Section):
     """Openers and triggers."""
     max_groups: int | None = Field(None, ge=1)
     """Train on at most so many groups, chosen by hash: a smaller choice is part of a larger one."""
-    pairs: PairSet = "corrections"
+    pairs: PairSet = "none"
     loss: Literal["sigmoid", "ipo", "hinge", "robust", "conservative", "simpo"] = "hinge"
     beta: float = Field(0.1, gt=0)
     """Scale of the implicit reward; the hinge saturates at a difference of 1 / beta nats."""
@@ -52,7 +53,7 @@ class CourseCorrectionOptions(Section):
     weight: float = Field(3.0, ge=0)
     """Of the preference loss."""
     imitate: Imitated = "corrections"
-    imitation: float = Field(0.5, ge=0)
+    imitation: float = Field(1.0, ge=0)
     """Weight of the likelihood of what is imitated."""
     kl: float = Field(10.0, ge=0)
     """Weight of the divergence from the untreated model on general data."""
