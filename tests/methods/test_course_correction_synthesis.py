@@ -98,6 +98,13 @@ def test_a_correction_is_opener_beginning_trigger_and_continuation():
         assert turned == f"{triggers[trigger]} It would hurt somebody."
 
 
+def test_a_late_correction_takes_back_the_whole_harmful_reply():
+    groups, counts = made(requests(1), late=True)
+    *_, late, harmful = groups[0].replies
+    assert (late.rank, harmful.rank, counts["groups_full"]) == (5, 6, 1)
+    assert late.text[: late.turn] == harmful.text + " "
+
+
 def test_corrections_are_nested():
     (group,), _ = made(requests(1))
     begun = [reply.text[: reply.turn].rstrip() for reply in group.replies[1:-1]]

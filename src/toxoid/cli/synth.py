@@ -41,6 +41,9 @@ def synth() -> None:
     "--truncations", type=click.IntRange(1, 16), default=4, show_default=True, help="Corrections per request."
 )
 @click.option(
+    "--late", is_flag=True, help="Correct the whole harmful reply too, as the last of the corrections."
+)
+@click.option(
     "--tries", type=click.IntRange(1, 16), default=2, show_default=True, help="Continuations per correction."
 )
 @click.option(
@@ -57,6 +60,7 @@ def course_correction(
     out: Path,
     safe_replies: Any,
     truncations: int,
+    late: bool,
     tries: int,
     wording: Any,
     shard: int,
@@ -75,7 +79,7 @@ def course_correction(
 
     recipe = resolve(without_arms(load_recipe("audit")), model, given)
     options = SynthesisOptions(
-        truncations=truncations, tries=tries, wording=wording, safe_replies=safe_replies
+        truncations=truncations, late=late, tries=tries, wording=wording, safe_replies=safe_replies
     )
     with RichProgress() as progress:
         counts = synthesise(
