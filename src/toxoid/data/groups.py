@@ -139,7 +139,8 @@ def group_from_row(row: Mapping[str, Any], *, where: str) -> Group:
             metadata=row.get("metadata") or {},
         )
     except UsageError as error:
-        raise UsageError(f"{where}: {error}") from None
+        named = str(error) if row.get("id") else str(error).removeprefix(f"group {where}: ")
+        raise UsageError(f"{where}: {named}") from None
 
 
 @dataclass(frozen=True, slots=True)
