@@ -171,7 +171,7 @@ def test_a_server_that_cannot_continue_prefills_is_refused(small, tmp_path):
 
 
 @pytest.mark.data
-def test_c2_eval_is_asked_at_every_length(small):
+def test_c2_eval_is_asked_at_every_length(small, public_data):
     recipe = with_overrides(
         small,
         {
