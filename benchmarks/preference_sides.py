@@ -33,6 +33,13 @@ TEMPLATE = (
 )
 
 
+PASSES: dict[str, dict[str, Any]] = {
+    "groups": {"batch_size": 2},
+    "pairs": {"batch_size": 4, "gradient_accumulation": 4, "row_tokens": 256},
+}
+"""How toxoid cuts a step. A group fills a row; two pairs in one row would pay for the mask between them."""
+
+
 @dataclass(frozen=True)
 class Workload:
     """What is trained on, and how large the model is.
@@ -254,7 +261,7 @@ def toxoid_side(folder: Path, workload: Workload, *, bf16: bool, steps: int) -> 
         mode="full",
         learning_rate=LEARNING_RATE,
         max_steps=steps,
-        batch_size=workload.count,
+        **PASSES[workload.shape],
         save_steps=0,
         bf16=bf16,
     )
