@@ -167,11 +167,14 @@ def run(bench: Bench, say: Say) -> dict[str, Any]:
         save_model(bench.folder / str(vocabulary), vocabulary)
     error = bench.child("gradients", groups)["gradient_error"]
     say(f"gradient error against pairwise computation in float32: {error:.1e}")
-    settings = best_settings(bench, groups, say)
-    found = {"groups": compare(bench, groups, settings, say)}
-    if not bench.quick:
-        found["groups_large_vocabulary"] = compare(bench, replace(groups, vocabulary=LARGE), settings, say)
-    found["pairs"] = compare(bench, pairs, best_settings(bench, pairs, say), say)
+    found = {}
+    for name, workload in (("groups", groups), ("pairs", pairs)):
+        settings = best_settings(bench, workload, say)
+        found[name] = compare(bench, workload, settings, say)
+        if not bench.quick:
+            found[f"{name}_large_vocabulary"] = compare(
+                bench, replace(workload, vocabulary=LARGE), settings, say
+            )
     return {
         "ratio_vs_trl": found["groups"]["ratio_vs_trl"]["median"],
         "ratio_vs_limit": found["groups"]["ratio_vs_limit"]["median"],
