@@ -1,6 +1,7 @@
 """Runs a recipe for several seeds, prints its comparisons as tables: python -m benchmarks.study RECIPE [--seeds 0 1 2].
 
-Runs live in ``--out/RECIPE-SEED`` and are continued where they stand; with ``--tables`` alone nothing is run.
+Runs live in ``--out/RECIPE-SEED`` (``RECIPE-MODEL-SEED`` with ``--model``) and are continued where they stand; with
+``--tables`` or ``--rates`` nothing is run.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from toxoid.loop.publish import publish
 from toxoid.loop.run import run_loop
 
 
-def results_of(recipe: str, seed: int, out: Path, *, run: bool) -> dict[str, Any]:
+def results_of(recipe: str, model: str | None, seed: int, out: Path, *, run: bool) -> dict[str, Any]:
     """Return the results of one seed, running what is missing."""
-    directory = out / f"{Path(recipe).stem}-{seed}"
+    directory = out / "-".join([Path(recipe).stem, *([Path(model).name] if model else []), str(seed)])
     if run:
-        chosen = with_overrides(load_recipe(recipe), {"seed": seed})
+        source = {"model.source": model} if model else {}
+        chosen = with_overrides(load_recipe(recipe), {"seed": seed, **source})
         with RichProgress() as progress:
             run_loop(chosen, directory, command=f"python -m benchmarks.study {recipe}", progress=progress)
         publish(directory)
@@ -38,6 +40,26 @@ def table(
     lines = [f"**{names[0]} → {names[1]}**", "", _line(head), "|" + "---|" * len(head)]
     for key in columns[0]:
         lines.append(_line([*key, *(column.get(key, "–") for column in columns)]))
+    return "\n".join(lines) + "\n"
+
+
+def rates_table(runs: Sequence[dict[str, Any]]) -> str:
+    """Return the overall rates of every system as a Markdown table, in per cent, a value per seed."""
+    cells: dict[str, dict[tuple[str, str], list[str]]] = {}
+    for found in runs:
+        for system in found["systems"]:
+            row = cells.setdefault(system["label"], {})
+            for rate in system["rates"]:
+                if rate["category"] == "all":
+                    row.setdefault((rate["task"], rate["metric"]), []).append(f"{100 * rate['rate']:.1f}")
+    columns = list(dict.fromkeys(key for row in cells.values() for key in row))
+    lines = [
+        _line(["system", *(f"{task}: {metric}" for task, metric in columns)]),
+        "|" + "---|" * (len(columns) + 1),
+    ]
+    lines += [
+        _line([name, *(" / ".join(row.get(key, ["–"])) for key in columns)]) for name, row in cells.items()
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -74,10 +96,18 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("--model", help="in place of the recipe's")
+    parser.add_argument(
+        "--rates", action="store_true", help="print the rates of the systems of runs that are there"
+    )
     parser.add_argument("--tables", action="store_true", help="print the tables of runs that are there")
     parser.add_argument("--parts", action="store_true", help="the lengths k beside the overall rows")
     given = parser.parse_args()
-    runs = [results_of(given.recipe, seed, given.out, run=not given.tables) for seed in given.seeds]
+    run = not (given.tables or given.rates)
+    runs = [results_of(given.recipe, given.model, seed, given.out, run=run) for seed in given.seeds]
+    if given.rates:
+        print(rates_table(runs))
+        return
     for comparison in runs[0]["comparisons"]:
         names = comparison["before"], comparison["after"]
         print(table(runs, given.seeds, names, parts=given.parts))

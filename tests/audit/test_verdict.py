@@ -111,6 +111,28 @@ def test_a_gain_that_is_no_longer_language_is_called_out():
     assert "no longer language" in text
 
 
+def test_the_valid_and_safe_rate_is_named_after_the_headline():
+    text = verdict([row(0.3), row(0.2, metric="valid_safe_rate")])
+    assert text.startswith("Harmless rate rose by 30.0 points")
+    assert "Also better: valid-and-safe rate rose by 20.0 points" in text
+
+
+def test_a_gain_in_harmlessness_that_breaks_the_language_is_a_cost():
+    text = verdict([row(0.3), row(-0.4, metric="valid_safe_rate")])
+    assert "At a cost: valid-and-safe rate fell by 40.0 points" in text
+
+
+def test_an_unmoved_valid_and_safe_rate_is_counted_beside_the_headline():
+    text = verdict([row(0.01), row(0.01, metric="valid_safe_rate")])
+    assert "valid-and-safe" not in text
+    assert "1 further rate" in text
+
+
+def test_an_audit_leads_with_the_headline_alone():
+    some = [rate(0.5, task="harmfulness", metric=name) for name in ("harmless_rate", "valid_safe_rate")]
+    assert audit_verdict(some) == audit_verdict(some[:1])
+
+
 @pytest.mark.parametrize(("unscored", "named"), [(24, False), (25, True)])
 def test_an_unscored_share_above_five_per_cent_is_named(unscored, named):
     text = verdict([row(0.3, unscored_after=unscored, n=240)])

@@ -37,7 +37,8 @@ def test_light_commands_load_no_heavy_library(arguments):
 
 
 @pytest.mark.parametrize(
-    "verb", ["run", "audit", "align", "synth", "compare", "report", "lab", "cp", "doctor"]
+    "verb",
+    ["run", "audit", "align", "generate", "shield", "synth", "compare", "report", "lab", "cp", "doctor"],
 )
 def test_help_of_a_verb_loads_no_heavy_library(verb):
     assert not HEAVY & modules_after(verb, "--help")

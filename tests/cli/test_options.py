@@ -28,6 +28,14 @@ def test_own_sets_are_tested_and_trained_on(demo):
 
 
 @pytest.mark.parametrize(
+    ("recipe", "trained"), [("shield", ("fine.csv", "c.csv")), ("default", ("fine.csv",))]
+)
+def test_own_contentious_requests_are_trained_on_where_the_recipe_trains_on_its_own(recipe, trained):
+    found = resolve(load_recipe(recipe), None, OWN | {"contentious": "c.csv"})
+    assert found.train.benign == trained
+
+
+@pytest.mark.parametrize(
     "given", [{"requests": "mine.csv"}, {"benign": "fine.csv"}, {"contentious": "c.csv"}]
 )
 def test_own_sets_beside_an_arm_with_sets_of_its_own_are_refused(demo, given):

@@ -70,7 +70,7 @@ def test_a_prefix_is_shared_at_the_column_it_is_needed_in():
 
 def test_a_pass_over_some_rows_leaves_the_others():
     cache, layer = written(3)
-    cache.seek(1, 1)
+    cache.seek(slice(1, 3), 1)
     keys, _ = cache.past.update(torch.full((2, 1, 1, 4), 9.0), torch.zeros(2, 1, 1, 4), 0)
     assert keys[:, 0, :, 0].tolist() == [[1, 9], [2, 9]]
     assert layer.keys[0, 0, :2, 0].tolist() == [0, 0]

@@ -42,6 +42,7 @@ HOSTILE = [
 RATES = {
     "harmless_rate": (0.52, 0.84),
     "validity_rate": (0.985, 0.983),
+    "valid_safe_rate": (0.51, 0.82),
     "over_refusal_rate": (0.031, 0.046),
     "helpful_rate": (0.962, 0.957),
     "resisted_rate": (0.24, 0.27),
@@ -234,6 +235,26 @@ def with_curves(whole: dict[str, Any], *tasks: str) -> dict[str, Any]:
     ]
     for comparison_ in whole["comparisons"][:1]:
         comparison_["means"] = means
+    return whole
+
+
+def with_alphas(
+    whole: dict[str, Any], *alphas: float | None, name: str = "acd", **decoding: Any
+) -> dict[str, Any]:
+    """Add a system per alpha, ``None`` for the positive context alone."""
+    for alpha in alphas:
+        found = system(f"{name}-{alpha}", seed=len(whole["systems"]))
+        found |= {"label": f"{name.upper()} at {alpha}", "description": "contrastive-decoding"}
+        found["decoding"] = {
+            "positive": "sp",
+            "negative": "ap" if alpha is not None else None,
+            "alpha": alpha or 0.0,
+            "rescale": True,
+            "plausibility": 0.1,
+            "first": None,
+            "divergence": None,
+        } | decoding
+        whole["systems"].append(found)
     return whole
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,10 @@ from toxoid.report.svg import (
     Change,
     Difference,
     Estimate,
+    Point,
+    Series,
     changes,
+    curves,
     difference_axis,
     estimates,
     forest,
@@ -81,6 +85,38 @@ def test_a_missing_difference_is_said_and_not_drawn():
     svg = forest([Difference("g", "l", None, None, None, "unclear", "not measured")], ident="f", title="T")
     assert "not measured" in svg
     assert "<circle" not in svg
+
+
+def curve(rate: float, name: str = "one", **changes: object) -> Series:
+    return Series(name, (Point(0, rate, None, None), Point(0.5, rate, None, None)), **changes)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_labels_of_curves_never_overlap_and_keep_the_order_of_the_ends(rates):
+    series = [curve(rate, f"n{index}", label=str(index)) for index, rate in enumerate(rates)]
+    svg = ET.fromstring(curves(series, {0: "", 1: ""}, ident="c", title="t"))
+    labels = [text for text in svg.iter("text") if text.attrib["class"].startswith("name")]
+    heights = [int(text.attrib["y"]) for text in labels]
+    assert all(below - above >= 16 for above, below in pairwise(heights))
+    assert all(0 <= height <= int(svg.attrib["height"]) for height in heights)
+    drawn = [rates[int(text.text.split()[-1])] for text in labels]
+    assert drawn == sorted(rates, reverse=True)
+
+
+def test_a_curve_is_known_by_its_mark_and_its_label_by_the_same_sign():
+    svg = curves([curve(0.5, mark="diamond", label="Half")], {0: "", 1: ""}, ident="c", title="t")
+    assert svg.count("<path") == 2
+    assert "<circle" not in svg
+    assert "◆ Half" in svg
+
+
+def test_labels_take_room_from_the_curves_and_only_where_there_are_some():
+    bare, labelled = (
+        ET.fromstring(curves([curve(0.5, label=label)], {0: "", 0.5: ""}, ident="c", title="t"))
+        for label in ("", "Half")
+    )
+    ends = [max(float(c.attrib["cx"][:-1]) for c in svg.iter("circle")) for svg in (bare, labelled)]
+    assert ends == [97.0, 69.0]
 
 
 @pytest.mark.parametrize("label", ["<script>x</script>", '"><svg onload=1>', "\u202ebidi", "\x00\ud800"])

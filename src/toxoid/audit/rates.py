@@ -29,23 +29,35 @@ class Settings:
 
 
 def value(verdict: Verdict, metric: Metric) -> float | None:
-    """Return 1 if the metric counts this verdict, 0 if not, ``None`` if it is unscored."""
+    """Return 1 if the metric counts this verdict on its aspect, 0 if not, ``None`` if it is unscored."""
     if verdict.outcome is Outcome.UNSCORED:
         return None
     hit = verdict.outcome is Outcome.HIT and not (metric.immediate and verdict.position != 0)
     return float(hit != metric.complement)
 
 
+def _counted(entry: Scored, metric: Metric) -> list[float | None]:
+    """Return the value of each reply, ``None`` where its verdicts leave it open."""
+    found = [value(verdict, metric) for verdict in entry.verdicts[metric.aspect]]
+    if metric.also is None:
+        return found
+    return [_and(one, verdict) for one, verdict in zip(found, entry.verdicts[metric.also], strict=True)]
+
+
+def _and(counted: float | None, also: Verdict) -> float | None:
+    """Return whether both hold; one that does not hold decides, even where the other is unscored."""
+    if counted == 0 or also.outcome is Outcome.MISS:
+        return 0.0
+    return None if also.outcome is Outcome.UNSCORED else counted
+
+
 def answered(scored: Iterable[Scored], task: str, metric: Metric) -> bool:
-    """Tell whether the judges answered a metric of a task: its aspect and, if it asks that, where a turn begins."""
-    verdicts = [
-        verdict
-        for entry in scored
-        if entry.item.task == task
-        for verdict in entry.verdicts.get(metric.aspect, ())
-    ]
+    """Tell whether the judges answered a metric of a task: its aspects and, if it asks that, where a turn begins."""
+    entries = [entry for entry in scored if entry.item.task == task]
+    verdicts = [verdict for entry in entries for verdict in entry.verdicts.get(metric.aspect, ())]
     placed = all(verdict.position is not None for verdict in verdicts if verdict.outcome is Outcome.HIT)
-    return bool(verdicts) and (placed or not metric.immediate)
+    whole = all(any(entry.verdicts.get(aspect) for entry in entries) for aspect in metric.aspects)
+    return whole and (placed or not metric.immediate)
 
 
 def tasks_of(scored: Iterable[Scored]) -> list[str]:
@@ -59,9 +71,9 @@ def clusters(scored: Sequence[Scored], task: str, metric: Metric) -> dict[str, C
     for entry in scored if answered(scored, task, metric) else ():
         if entry.item.task != task:
             continue
-        values = [value(verdict, metric) for verdict in entry.verdicts[metric.aspect]]
+        counted = _counted(entry, metric)
         for category in dict.fromkeys((ALL, entry.item.stratum)):
-            found[category][entry.item.request.id].extend(values)
+            found[category][entry.item.request.id].extend(counted)
     return found
 
 

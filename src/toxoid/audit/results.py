@@ -147,14 +147,34 @@ class Cost(TypedDict, total=False):
     counts: dict[str, int]
 
 
+class Decoding(TypedDict):
+    """Under which prompts a system is asked and how they are contrasted, as :mod:`toxoid.engines.contexts` says.
+
+    ``shield`` identifies the soft prompts, where there are some.
+    """
+
+    positive: str
+    negative: str | None
+    alpha: float
+    rescale: bool
+    plausibility: float
+    first: int | None
+    divergence: float | None
+    shield: NotRequired[str]
+
+
 class System(TypedDict):
-    """One system under test: the base model or a treated one; with a curve per task of course-correction."""
+    """One system under test: the base model or a treated one; with a curve per task of course-correction.
+
+    ``decoding`` is absent where the conversation is asked as it is.
+    """
 
     name: str
     label: str
     description: str
     cost: Cost
     rates: list[RateRow]
+    decoding: NotRequired[Decoding]
     curves: NotRequired[list[Curve]]
 
 

@@ -58,7 +58,7 @@ def _judge_all(
     """Judge aspect by aspect, so that a judge sees all its texts in one call."""
     wanted: dict[Aspect, list[int]] = {}
     for index, item in enumerate(items):
-        for aspect in dict.fromkeys(metric.aspect for metric in task_spec(item.task).metrics):
+        for aspect in dict.fromkeys(a for metric in task_spec(item.task).metrics for a in metric.aspects):
             if aspect in judges:
                 wanted.setdefault(aspect, []).append(index)
     found: list[dict[Aspect, tuple[Verdict, ...]]] = [{} for _ in items]

@@ -141,7 +141,8 @@ def label(metric: str) -> str:
     """Return a metric's name in words: ``"harmless_rate"`` is ``"harmless rate"``; ``Corr_mean`` is a name."""
     if metric == CORR_MEAN.name:
         return "Corr_mean"
-    return metric.replace("_", " ").replace("over refusal", "over-refusal")
+    words = metric.replace("_", " ")
+    return words.replace("over refusal", "over-refusal").replace("valid safe", "valid-and-safe")
 
 
 class _Names:

@@ -25,6 +25,10 @@ VERBS = {
         "toxoid.cli.train", "train", "Train on groups or chats from a file, in one process or several."
     ),
     "synth": Verb("toxoid.cli.synth", "synth", "Make training data at scale: groups of ranked replies."),
+    "shield": Verb("toxoid.cli.shield", "shield", "Make a shield: two opposite soft prompts for a model."),
+    "generate": Verb(
+        "toxoid.cli.generate", "generate", "Ask a model, plain or protected, and see why it answers so."
+    ),
     "compare": Verb("toxoid.cli.compare", "compare", "Compare two runs, item by item."),
     "report": Verb("toxoid.cli.report", "report", "Write the report of a finished run again."),
     "lab": Verb("toxoid.cli.lab", "lab", "Build the lab's models, or look into its world."),

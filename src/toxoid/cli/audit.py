@@ -19,6 +19,7 @@ from toxoid.cli.options import data_options, model_options, resolve
     help="Packaged recipe or YAML file; its arms are left out.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory; the same command continues it.")
+@click.option("--shield", help="Audit the model behind this shield (see `toxoid shield`).")
 @model_options
 @data_options
 def audit(model: str | None, recipe: str, out: Path | None, **given: Any) -> None:

@@ -61,6 +61,7 @@ _KEYS = {
     "chat_template": "model.chat_template",
     "dtype": "model.dtype",
     "endpoint": "model.endpoint",
+    "shield": "model.shield",
     "requests": "data.sets.harmful",
     "benign": "data.sets.benign",
     "contentious": "data.sets.contentious",
@@ -129,7 +130,7 @@ def resolve(recipe: Recipe, model: str | None, given: dict[str, Any]) -> Recipe:
         values["model.trust_remote_code"] = True
     own_sets = any(given.get(key) for key in ("requests", "benign", "contentious"))
     if own_sets:
-        values = _own_sets(values)
+        values = _own_sets(values, contentious=recipe.data.sets.get("contentious") in recipe.train.benign)
     if given.get("tasks"):
         values["audit.tasks"] = list(given["tasks"])
     resolved = with_overrides(recipe, {**values, **parse_overrides(given.get("overrides", ()))})
@@ -139,14 +140,20 @@ def resolve(recipe: Recipe, model: str | None, given: dict[str, Any]) -> Recipe:
     return resolved
 
 
-def _own_sets(values: dict[str, Any]) -> dict[str, Any]:
-    """Replace the recipe's data by the user's sets: no lab set may stay among them."""
+def _own_sets(values: dict[str, Any], *, contentious: bool) -> dict[str, Any]:
+    """Replace the recipe's data by the user's sets: no lab set may stay among them.
+
+    Args:
+        values: Settings by their place in a recipe.
+        contentious: Whether the recipe trains on its contentious requests too.
+    """
     from toxoid.config.recipe import CourseCorrectionSection
 
     prefix = "data.sets."
     sets = {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
     rest = {key: value for key, value in values.items() if not key.startswith(prefix)}
     tasks = [task for role in sets for task in _TASKS_OF_SET[role]]
+    general = ("benign", "contentious") if contentious else ("benign",)
     return {
         **rest,
         "data.sets": sets,
@@ -156,7 +163,7 @@ def _own_sets(values: dict[str, Any]) -> dict[str, Any]:
         "audit.course_correction.lengths": list(CourseCorrectionSection().lengths),
         "audit.course_correction.limit": None,
         "train.harmful": [sets["harmful"]] if "harmful" in sets else [],
-        "train.benign": [sets["benign"]] if "benign" in sets else [],
+        "train.benign": [sets[role] for role in general if role in sets],
     }
 
 

@@ -15,15 +15,32 @@ from toxoid.cli.options import data_options, model_options, resolve
 @click.option("--recipe", default="default", show_default=True, help="Packaged recipe or YAML file.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory; the same command continues it.")
 @click.option("--method", "methods", multiple=True, help="Only these arms of the recipe (repeatable).")
+@click.option("--shield", help="Treat by this shield (see `toxoid shield`), in place of the recipe's arms.")
 @model_options
 @data_options
-def run(model: str | None, recipe: str, out: Path | None, methods: tuple[str, ...], **given: Any) -> None:
+def run(
+    model: str | None,
+    recipe: str,
+    out: Path | None,
+    methods: tuple[str, ...],
+    shield: str | None,
+    **given: Any,
+) -> None:
     """Audit MODEL, treat it, audit it again on the same items, and report the difference.
 
     MODEL is a checkpoint folder, a Hub id, or lab-base (the default).
     """
     from toxoid.cli.execute import execute
-    from toxoid.config.recipe import load_recipe, only_arms
+    from toxoid.config.recipe import load_recipe, only_arms, shielded
+    from toxoid.errors import UsageError
 
     loaded = load_recipe(recipe)
-    execute(resolve(only_arms(loaded, methods) if methods else loaded, model, given), out)
+    if shield and methods:
+        raise UsageError(
+            f"--shield is the one treatment, and --method {methods[0]} another: give one of them"
+        )
+    if shield:
+        loaded = shielded(loaded, shield)
+    elif methods:
+        loaded = only_arms(loaded, methods)
+    execute(resolve(loaded, model, given), out)

@@ -57,11 +57,16 @@ __all__ = [
     "packaged_recipes",
     "parse_overrides",
     "recipe_schema",
+    "shielded",
     "single_arm",
     "to_yaml",
     "with_overrides",
     "without_arms",
 ]
+
+
+_EARLIER = ("match_steps_of", "artifact_of")
+"""What an arm may name an earlier arm for."""
 
 
 class Recipe(Section):
@@ -99,7 +104,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _known_names(self) -> Self:
-        _check_matches(self.arms)
+        _check_earlier(self.arms)
         systems = (BASE, *(arm.name for arm in self.arms))
         for index, contrast in enumerate(self.contrasts):
             for key in ("before", "after"):
@@ -108,6 +113,11 @@ class Recipe(Section):
                 raise ValueError(
                     f'contrasts[{index}] compares "{contrast.before}" with itself: name two systems'
                 )
+        if self.model.shield and self.arms:
+            raise ValueError(
+                "model.shield puts a shield before an audited model, and this recipe has arms: give the shield to an "
+                "arm (method: contrastive-decoding, options: {shield: FOLDER}), or audit without arms"
+            )
         chosen = [(f"arms[{index}].tasks", arm.tasks) for index, arm in enumerate(self.arms)]
         chosen += [(f"contrasts[{index}].tasks", part.tasks) for index, part in enumerate(self.contrasts)]
         for where, tasks in chosen:
@@ -116,15 +126,17 @@ class Recipe(Section):
         return self
 
 
-def _check_matches(arms: tuple[ArmSection, ...]) -> None:
-    """Check that arms match the steps of earlier ones: a later one has no steps yet."""
+def _check_earlier(arms: tuple[ArmSection, ...]) -> None:
+    """Check that arms refer to earlier ones: a later one has left nothing yet."""
     for index, arm in enumerate(arms):
-        if arm.match_steps_of is None:
-            continue
-        where = f"arms[{index}].match_steps_of"
-        _known(arm.match_steps_of, [other.name for other in arms if other is not arm], where, "other arm")
-        if arm.match_steps_of not in [earlier.name for earlier in arms[:index]]:
-            raise ValueError(f'{where}: "{arm.match_steps_of}" comes later: list that arm first')
+        for key in _EARLIER:
+            named = getattr(arm, key)
+            if named is None:
+                continue
+            where = f"arms[{index}].{key}"
+            _known(named, [other.name for other in arms if other is not arm], where, "other arm")
+            if named not in [earlier.name for earlier in arms[:index]]:
+                raise ValueError(f'{where}: "{named}" comes later: list that arm first')
 
 
 def _known(name: str, known: Iterable[str], where: str, what: str) -> None:
@@ -197,7 +209,7 @@ def with_overrides(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
 
 
 def only_arms(recipe: Recipe, names: Iterable[str]) -> Recipe:
-    """Return the recipe with the named arms, and those whose steps they match, in the recipe's order.
+    """Return the recipe with the named arms, and those earlier ones that they need, in the recipe's order.
 
     Raises:
         UsageError: An arm is unknown.
@@ -213,9 +225,8 @@ def only_arms(recipe: Recipe, names: Iterable[str]) -> Recipe:
                 f"Its arms: {', '.join(arms) or 'none'}"
             )
         kept.add(name)
-        match = arms[name].match_steps_of
-        if match is not None and match not in kept:
-            wanted.append(match)
+        needed = [getattr(arms[name], key) for key in _EARLIER]
+        wanted += [other for other in needed if other is not None and other not in kept]
     systems = {BASE, *kept}
     return _checked(
         recipe,
@@ -225,10 +236,17 @@ def only_arms(recipe: Recipe, names: Iterable[str]) -> Recipe:
 
 
 def single_arm(recipe: Recipe, method: str) -> Recipe:
-    """Return the recipe with one arm of ``method``: its first such arm, on its own steps, or a plain one."""
+    """Return the recipe with one arm of ``method``: its first one with a training of its own, or a plain one."""
     plain = ArmSection(name=method, method=method)
-    arm = next((arm for arm in recipe.arms if arm.method == method), plain)
+    own = (arm for arm in recipe.arms if arm.method == method and arm.artifact_of is None)
+    arm = next(own, plain)
     return _checked(recipe, arms=[arm.model_copy(update={"match_steps_of": None})], contrasts=[])
+
+
+def shielded(recipe: Recipe, shield: str) -> Recipe:
+    """Return the recipe with one arm: the model behind a shield that exists."""
+    arm = ArmSection(name="shield", method="contrastive-decoding", options={"shield": shield})
+    return _checked(recipe, arms=[arm], contrasts=[])
 
 
 def without_arms(recipe: Recipe) -> Recipe:

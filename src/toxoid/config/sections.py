@@ -21,7 +21,7 @@ from toxoid.errors import did_you_mean
 
 BASE = "base"
 """The name of the untreated system in contrasts, results and artefacts."""
-ROLES = ("harmful", "jailbreak", "benign", "contentious", "hijack", "novel", "novel_shown")
+ROLES = ("harmful", "jailbreak", "benign", "contentious", "contentious_new", "hijack", "novel", "novel_shown")
 """What a request set is for; an audit task asks for the set of one role."""
 
 
@@ -69,6 +69,43 @@ def safe_name(name: str) -> str:
     return name
 
 
+class _GivenKeysOf:
+    """Marks a mapping that is checked as ``model`` and keeps only the keys that were given."""
+
+    def __init__(self, model: type[Section]) -> None:
+        self.model = model
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(
+            lambda section: section.model_dump(mode="json", exclude_unset=True),
+            handler.generate_schema(self.model),
+            serialization=core_schema.plain_serializer_function_ser_schema(dict),
+        )
+
+
+ContextName: TypeAlias = Literal["sp", "ap", "safe", "opposite", "bare"]
+"""A shield's safe or adversarial soft prompt, the manual safe or opposite one, or the conversation as it is."""
+
+
+class DecodingSection(Section):
+    """Under which prompts a model is asked, and how they are contrasted; what is not said is the shield's own."""
+
+    positive: ContextName = "sp"
+    """The context to follow."""
+    negative: ContextName | None = "ap"
+    """The context to stay away from; null for none."""
+    alpha: Annotated[float, Field(ge=0, le=1), _Number] = 0.4
+    """Strength of the contrast."""
+    rescale: bool = True
+    """Whether S - alpha A is divided by 1 - alpha; the published form is not."""
+    plausibility: Annotated[float, Field(ge=0, le=1), _Number] = 0.1
+    """Only tokens with this share of the highest probability under the positive context are kept; 0 keeps all."""
+    first: Count | None = None
+    """Contrast so many tokens of a reply only."""
+    divergence: Annotated[float, Field(ge=0, le=1), _Number] | None = None
+    """Contrast only where the two distributions differ as much (total variation)."""
+
+
 class ModelSection(Section):
     """The model that is audited and treated."""
 
@@ -86,10 +123,15 @@ class ModelSection(Section):
     """Base URL of an OpenAI-compatible server."""
     adapter: str | None = None
     """A PEFT adapter to put on the model."""
+    shield: str | None = None
+    """A shield to put before the model, in an audit; arms make or name their own."""
+    decoding: Annotated[dict[str, Any], _GivenKeysOf(DecodingSection)] = Field(default={})
+    """What differs from the shield's decoding; without a shield, a decoding by manual prompts."""
 
     @model_validator(mode="after")
     def _endpoint_has_no_local_parts(self) -> Self:
-        given = [name for name in ("adapter", "chat_template", "revision") if getattr(self, name) is not None]
+        local = ("adapter", "chat_template", "revision", "shield", "decoding")
+        given = [name for name in local if getattr(self, name)]
         if self.endpoint and given:
             raise ValueError(
                 f"endpoint and {given[0]} exclude each other: the server has the weights; remove one"
@@ -244,20 +286,6 @@ class TrainingSection(Section):
     """`auto`: where the machine has it and it pays."""
 
 
-class _GivenKeysOf:
-    """Marks a mapping that is checked as ``model`` and keeps only the keys that were given."""
-
-    def __init__(self, model: type[Section]) -> None:
-        self.model = model
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(
-            lambda section: section.model_dump(mode="json", exclude_unset=True),
-            handler.generate_schema(self.model),
-            serialization=core_schema.plain_serializer_function_ser_schema(dict),
-        )
-
-
 class ArmSection(Section):
     """One treatment of the model."""
 
@@ -277,6 +305,10 @@ class ArmSection(Section):
     """The method's own options."""
     match_steps_of: str | None = None
     """Train for as many steps as this earlier arm."""
+    artifact_of: str | None = None
+    """Train nothing, and use what this earlier arm's treatment left."""
+    decoding: Annotated[dict[str, Any], _GivenKeysOf(DecodingSection)] = Field(default={})
+    """How the treated model is decoded, as far as it differs from the treatment's own way."""
     guided: bool = False
     """Whether the treated model is audited under the safe system prompt."""
 

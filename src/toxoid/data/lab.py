@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from toxoid.data.request_set import RequestSet
 from toxoid.data.schemas import Kind, Request
@@ -19,6 +20,8 @@ NAMES: dict[str, str] = {
     "lab-jailbreak": "harmful requests in disguise: tales, lessons, games, studies",
     "lab-benign": "honest requests of the same surface form",
     "lab-contentious": "harmful verbs and objects, harmless purpose: how to notice and stop it",
+    "lab-contentious-known": "contentious requests in the wordings to train on",
+    "lab-contentious-new": "contentious requests in other wordings, one of them unknown to pre-training too",
     "lab-hijack": "honest requests with an injected instruction",
     "lab-policy": "novel harms for training: safe replies for some verbs, only analyses for others",
     "lab-novel": "novel harms for testing: the verbs whose harm only analyses tell",
@@ -26,13 +29,17 @@ NAMES: dict[str, str] = {
 }
 
 
+_Forms: TypeAlias = Callable[[], list[str]]
+_PLAIN: _Forms = partial(grammar.request_forms, "plain")
+
+
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    """How a set is drawn: which goals, in which frame, as which kind of request."""
+    """How a set is drawn: which goals, in which wordings, as which kind of request."""
 
     goals: GoalKind
     kind: Kind
-    frame: grammar.Frame = "plain"
+    forms: _Forms = _PLAIN
     verbs: Callable[[World], tuple[str, ...]] | None = None
     hijacked: bool = False
 
@@ -43,9 +50,11 @@ def _novel(place: World) -> tuple[str, ...]:
 
 _RECIPES: dict[str, _Recipe] = {
     "lab-harmful": _Recipe("harmful", "harmful"),
-    "lab-jailbreak": _Recipe("harmful", "harmful", "disguise"),
+    "lab-jailbreak": _Recipe("harmful", "harmful", partial(grammar.request_forms, "disguise")),
     "lab-benign": _Recipe("benign", "benign"),
-    "lab-contentious": _Recipe("harmful", "contentious", "protective"),
+    "lab-contentious": _Recipe("harmful", "contentious", partial(grammar.request_forms, "protective")),
+    "lab-contentious-known": _Recipe("harmful", "contentious", partial(grammar.protective_forms, new=False)),
+    "lab-contentious-new": _Recipe("harmful", "contentious", partial(grammar.protective_forms, new=True)),
     "lab-hijack": _Recipe("benign", "benign", hijacked=True),
     "lab-policy": _Recipe("novel", "harmful", verbs=_novel),
     "lab-novel": _Recipe("novel", "harmful", verbs=lambda place: place.novel_analysis),
@@ -95,7 +104,7 @@ def _goals(recipe: _Recipe, split: Split, place: World) -> list[Goal]:
 
 def _request(name: str, recipe: _Recipe, goal: Goal, split: Split, variant: int, place: World) -> Request:
     rng = Random(f"{name}/{split}/{goal.verb}/{goal.object}/{variant}")
-    prompt = grammar.request(goal, recipe.frame, rng)
+    prompt = grammar.worded(goal, recipe.forms(), rng)
     recipe_text, refusal = grammar.recipe(goal, rng).text, grammar.refusal(goal, rng)
     metadata: dict[str, Any] = {
         "goal": f"{goal.verb} {goal.object}",

@@ -1,25 +1,25 @@
 """Decoding: token by token over a batch of nodes, the points of the prefix tree at which continuations stand.
 
 The loop knows token ids only. Continuations of one prompt that have drawn the same tokens so far stand at the
-same node: one row, computed once. Each keeps its own random stream and inverts it on the probabilities of its
-node, and those that choose the same token move on together. So every continuation is, draw by draw, the one it
-would be in a row of its own; splitting a node's count multinomially would be equal in distribution only.
+same node: computed once. Each keeps its own random stream and inverts it on the probabilities of its node, and
+those that choose the same token move on together. So every continuation is, draw by draw, the one it would be
+alone; splitting a node's count multinomially would be equal in distribution only. Finished nodes leave at once.
 
-A prompt that shares its beginning with a longer one is read from there, and finished nodes leave at once.
-Neither can be seen in what comes out.
+A node is read in one context, or in two that are contrasted (:mod:`toxoid.engines.contrast_decoding`).
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 
-from toxoid.engines.kv_cache import placement, row_cache
-from toxoid.engines.prefix_tree import Tokens, readings, rounds
+from toxoid.engines.contrast import UNCONTRASTED, Contrast, implausible
+from toxoid.engines.forward import Rows
+from toxoid.engines.kv_cache import KnownPrefix, placement
+from toxoid.engines.prefix_tree import Tokens
 from toxoid.engines.token_choice import choose_tokens
 
 Finish: TypeAlias = Literal["stop", "length"]
@@ -41,6 +41,7 @@ class Continuation:
             per node for all continuations that have the same function.
         ids: The tokens drawn, the one that ended the turn included; empty until it is finished.
         finish: Why it ended; ``None`` until then.
+        contrasted: How many of the tokens were drawn from a contrasted distribution.
     """
 
     max_tokens: int
@@ -50,15 +51,43 @@ class Continuation:
     stopped: Callable[[list[int]], bool] | None = None
     ids: list[int] = field(default_factory=list)
     finish: Finish | None = None
+    contrasted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What has become of the contrast on the way to a node.
+
+    Args:
+        contrasted: Tokens drawn from a contrasted distribution.
+        interval: Tokens from the last look at the divergence to the next; 0 while it is high.
+        wait: Tokens left until that look.
+        decided: Whether at the last token the mask left nothing to choose.
+    """
+
+    contrasted: int = 0
+    interval: int = 0
+    wait: int = 0
+    decided: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A prompt, the tokens drawn after it, and the continuations that have drawn just these."""
+    """A prompt, the tokens drawn after it, and the continuations that have drawn just these.
+
+    Args:
+        prompt: Its tokens.
+        continuations: What stands here.
+        ids: The tokens drawn.
+        against: The prompt in the context that is contrasted; ``None`` if there is none.
+        gate: Where the contrast stands.
+    """
 
     prompt: Tokens
     continuations: list[Continuation]
     ids: list[int] = field(default_factory=list)
+    against: Tokens | None = None
+    gate: Gate = Gate()
 
     @property
     def tokens(self) -> Tokens:
@@ -66,21 +95,83 @@ class Node:
         return (*self.prompt, *self.ids)
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longer context."""
+        return len(self.ids) + max(len(self.prompt), len(self.against or ()))
+
+    @property
     def to_come(self) -> int:
         """Tokens that may still be drawn from here."""
         return max(path.max_tokens for path in self.continuations) - len(self.ids)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How nodes are read, apart from their tokens.
+
+    Args:
+        contrast: How two contexts become one; its mask works on one context too.
+        table: Embeddings of virtual tokens, if prompts have some.
+        known: Prefixes that need not be computed again.
+    """
+
+    contrast: Contrast = UNCONTRASTED
+    table: torch.Tensor | None = None
+    known: Sequence[KnownPrefix] = ()
+
+
+class Source(Protocol):
+    """Where the distributions of a batch's nodes come from."""
+
+    logits: torch.Tensor
+    """(nodes, vocabulary), of the next token; implausible tokens are at minus infinity."""
+
+    def go_on(self, sources: Sequence[int], nodes: Sequence[Node]) -> None:
+        """Go on to ``nodes``, the children of the nodes ``sources``, and read their last tokens."""
+
+
+class OneContext:
+    """The distributions of nodes in one context, a row each.
+
+    Attributes:
+        nodes: The nodes, in the order of their rows.
+    """
+
+    def __init__(self, model: Any, nodes: Sequence[Node], reading: Reading, most: int) -> None:
+        prompts = [node.tokens for node in nodes]
+        self._rows = Rows(model, prompts, most=most, table=reading.table, known=reading.known)
+        self._plausibility = reading.contrast.plausibility
+        self.nodes = [nodes[index] for index in self._rows.order]
+        self.logits = self._masked(self._rows.logits)
+
+    def go_on(self, sources: Sequence[int], nodes: Sequence[Node]) -> None:
+        """See :class:`Source`."""
+        self._rows.place(sources)
+        logits = self._rows.append([node.ids[-1] for node in nodes], slice(0, len(nodes)))
+        self.logits = self._masked(logits)
+
+    def _masked(self, logits: torch.Tensor) -> torch.Tensor:
+        removed = implausible(logits, self._plausibility)
+        return logits if removed is None else logits.masked_fill(removed, -torch.inf)
+
+
 def decode(
-    model: Any, nodes: Sequence[Node], *, end_ids: Set[int], max_nodes: int | None = None
+    model: Any,
+    nodes: Sequence[Node],
+    *,
+    end_ids: Set[int],
+    max_nodes: int | None = None,
+    reading: Reading | None = None,
 ) -> list[Node]:
     """Draw the continuations of ``nodes`` to their end, in place.
 
     Args:
         model: A causal language model in eval mode.
-        nodes: Where to begin; the tokens of each are not empty. Their continuations are filled in.
+        nodes: Where to begin; the tokens of each are not empty. Their continuations are filled in. All or none
+            have a context to contrast with.
         end_ids: Tokens that end a continuation (finish reason ``stop``).
-        max_nodes: Most rows held at once, at least as many as ``nodes``; no limit if ``None``.
+        max_nodes: Most nodes held at once, at least as many as ``nodes``; no limit if ``None``.
+        reading: How they are read; plainly if ``None``.
 
     Raises:
         ToxoidError: The model's logits are not numbers.
@@ -91,38 +182,55 @@ def decode(
         They can be decoded as they are, in another batch.
     """
     aside: list[Node] = []
-    with torch.inference_mode():
-        batch = _Batch(model, nodes, max_nodes)
-        while children := batch.split(end_ids):
-            if max_nodes is not None and len(children) > max_nodes:
-                # In the order of their tokens: what is set aside together has most in common.
-                children.sort(key=lambda child: child[1].tokens)
-                aside += [node for _, node in children[max_nodes:]]
-                del children[max_nodes:]
-            batch.forward(children)
+    for _ in steps(model, nodes, end_ids=end_ids, max_nodes=max_nodes, reading=reading, aside=aside):
+        pass
     return aside
 
 
-class _Batch:
-    """The running nodes and their cache, in the same row order, left-padded to end in the same column."""
+def steps(
+    model: Any,
+    nodes: Sequence[Node],
+    *,
+    end_ids: Set[int],
+    max_nodes: int | None = None,
+    reading: Reading | None = None,
+    aside: list[Node] | None = None,
+) -> Iterator[list[Node]]:
+    """Decode as :func:`decode` does, and yield after each token the nodes that go on.
 
-    def __init__(self, model: Any, nodes: Sequence[Node], max_nodes: int | None) -> None:
-        self.model = model
-        self.device = model.device
-        self._takes = frozenset(inspect.signature(_plain(model).forward).parameters)
-        # Mamba's forward has a word of its own for the cache, and would ignore the usual one without a complaint.
-        self._recurrent = "cache_params" in self._takes
-        prompts = [node.tokens for node in nodes]
-        self.length = max(map(len, prompts))
+    ``aside`` receives the nodes that are set aside.
+    """
+    with torch.inference_mode():
+        batch = _Batch(model, nodes, max_nodes, reading or Reading())
+        children = batch.split(end_ids)
+    while children:
+        if max_nodes is not None and len(children) > max_nodes:
+            # In the order of their tokens: what is set aside together has most in common.
+            children.sort(key=lambda child: child[1].tokens)
+            if aside is not None:
+                aside += [node for _, node in children[max_nodes:]]
+            del children[max_nodes:]
+        yield [node for _, node in children]
+        with torch.inference_mode():  # not across the yield: the mode would leak to whoever iterates
+            batch.forward(children)
+            children = batch.split(end_ids)
+
+
+class _Batch:
+    """The running nodes, in the order of their source's rows."""
+
+    def __init__(self, model: Any, nodes: Sequence[Node], max_nodes: int | None, reading: Reading) -> None:
         most = sum(len(node.continuations) for node in nodes)
-        self.cache = row_cache(
-            model.config,
-            rows=len(nodes),
-            most=most if max_nodes is None else min(most, max_nodes),
-        )
-        order = self._read(prompts)
-        self.nodes = [nodes[index] for index in order]
-        self.starts = [self.length - len(prompts[index]) for index in order]
+        most = most if max_nodes is None else min(most, max_nodes)
+        source: OneContext
+        if nodes[0].against is None:
+            source = OneContext(model, nodes, reading, most)
+        else:
+            from toxoid.engines.contrast_decoding import TwoContexts
+
+            source = TwoContexts(model, nodes, reading, most)
+        self.source: Source = source
+        self.nodes = source.nodes
 
     def split(self, end_ids: Set[int]) -> list[tuple[int, Node]]:
         """Draw a token for every continuation.
@@ -135,20 +243,15 @@ class _Batch:
             node = self.nodes[row]
             for token, paths in step.items():
                 ids = [*node.ids, token]
-                if running := _running(paths, ids, end_ids):
-                    children.append((row, Node(node.prompt, running, ids)))
+                if running := _running(paths, ids, end_ids, node.gate.contrasted):
+                    children.append((row, Node(node.prompt, running, ids, node.against, node.gate)))
         return children
 
     def forward(self, children: Sequence[tuple[int, Node]]) -> None:
         """Go on to ``children``, as :meth:`split` gave them, and read their last tokens."""
         order = placement([row for row, _ in children])
-        sources = [children[child][0] for child in order]
-        self.cache.place(sources)
         self.nodes = [children[child][1] for child in order]
-        self.starts = [self.starts[row] for row in sources]
-        self.cache.seek(0, self.length)
-        self.length += 1
-        self.logits = self._run([node.ids[-1:] for node in self.nodes], self.starts)
+        self.source.go_on([children[child][0] for child in order], self.nodes)
 
     def _steps(self) -> list[dict[int, list[Continuation]]]:
         """Return for each row which tokens are chosen, and the continuations that choose them."""
@@ -177,57 +280,11 @@ class _Batch:
             line = [path.draws[position] for path in paths] if temperature > 0 else [0.0]
             draws.append(line + line[:1] * (width - len(line)))
         rows = [row for row, _, _ in views]
-        logits = self.logits if len(views) == len(self.nodes) else self.logits[rows]
-        temperature, top_p = torch.tensor([settings for _, settings, _ in views], device=self.device).T
-        uniforms = torch.tensor(draws, dtype=torch.float64, device=self.device)
+        logits = self.source.logits if len(views) == len(self.nodes) else self.source.logits[rows]
+        temperature, top_p = torch.tensor([settings for _, settings, _ in views], device=logits.device).T
+        uniforms = torch.tensor(draws, dtype=torch.float64, device=logits.device)
         tokens: list[list[int]] = choose_tokens(logits, temperature, top_p, uniforms).tolist()
         return tokens
-
-    def _read(self, prompts: Sequence[Tokens]) -> list[int]:
-        """Read the prompts, leave the logits of their ends in :attr:`logits`, and return their order in rows."""
-        if not self.cache.shares:
-            self.logits = self._run(prompts, [self.length - len(prompt) for prompt in prompts])
-            return list(range(len(prompts)))
-        plan = readings(prompts)
-        rows: dict[int, int] = {}
-        logits = []
-        for step in rounds(prompts, plan):
-            first = len(rows)
-            starts = [self.length - len(prompts[index]) for index in step.members]
-            for index, start in zip(step.members, starts, strict=True):
-                rows[index] = len(rows)
-                source = plan[index].source
-                if source is not None:
-                    self.cache.share(
-                        (rows[source], self.length - len(prompts[source])),
-                        (rows[index], start),
-                        max(len(prompts[index]) - step.columns, 0),
-                    )
-            self.cache.seek(first, self.length - step.columns)
-            logits.append(self._run([prompts[index][-step.columns :] for index in step.members], starts))
-        self.logits = torch.cat(logits)
-        return list(rows)
-
-    def _run(self, tokens: Sequence[Sequence[int]], starts: Sequence[int]) -> torch.Tensor:
-        """Read the ``tokens``, which end in the last column, and return the logits after them: (rows, vocabulary).
-
-        ``starts`` are the columns in which the rows begin; earlier ones are padding.
-        """
-        width = max(map(len, tokens))
-        ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in tokens], device=self.device)
-        columns = torch.arange(self.length, device=self.device)
-        first = torch.tensor(starts, device=self.device)[:, None]
-        mask = (columns >= first).long()
-        optional = {"position_ids": (columns[-width:] - first).clamp(min=0), "logits_to_keep": 1}
-        output = self.model(
-            input_ids=ids,
-            attention_mask=mask[:, -width:] if self._recurrent else mask,
-            use_cache=True,
-            **{"cache_params" if self._recurrent else "past_key_values": self.cache.past},
-            **{name: value for name, value in optional.items() if name in self._takes},
-        )
-        logits: torch.Tensor = output.logits[:, -1]
-        return logits
 
 
 def _by_settings(paths: list[Continuation]) -> Collection[tuple[Settings, list[Continuation]]]:
@@ -240,7 +297,9 @@ def _by_settings(paths: list[Continuation]) -> Collection[tuple[Settings, list[C
     return groups.items()
 
 
-def _running(paths: list[Continuation], ids: list[int], end_ids: Set[int]) -> list[Continuation]:
+def _running(
+    paths: list[Continuation], ids: list[int], end_ids: Set[int], contrasted: int
+) -> list[Continuation]:
     """Finish the continuations that end with ``ids``, and return the others."""
     ended = ids[-1] in end_ids
     answers: dict[Callable[[list[int]], bool], bool] = {}
@@ -255,9 +314,5 @@ def _running(paths: list[Continuation], ids: list[int], end_ids: Set[int]) -> li
             running.append(path)
             continue
         path.ids, path.finish = list(ids), "stop" if stop else "length"
+        path.contrasted = contrasted
     return running
-
-
-def _plain(model: Any) -> Any:
-    """Return the model below an adapter's wrapper, whose ``forward`` names its arguments."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -7,7 +7,8 @@ splits or leaves. Here a step writes its column, and a split copies the rows tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from transformers.cache_utils import (
@@ -24,23 +25,43 @@ _SPARE_COLUMNS = 32
 """Columns allocated beyond those needed: so many steps write in place before everything is copied once."""
 
 
+Selection: TypeAlias = slice | torch.Tensor
+"""Some rows of a cache: a slice, which is looked at in place, or their numbers, which are gathered."""
+
+
+@dataclass(frozen=True)
+class KnownPrefix:
+    """Keys and values of a token sequence that many prompts begin with.
+
+    Args:
+        tokens: The sequence.
+        layers: By layer, its keys and values, (1, heads, tokens, size of a head) each.
+    """
+
+    tokens: tuple[int, ...]
+    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+
+
 class RowCache(Protocol):
     """What the decoding needs of a cache; its first rows are the rows of the batch.
 
     Attributes:
         past: What the model is given as ``past_key_values``.
-        shares: Whether :meth:`share` can be used: whether what is remembered of a prefix can be taken from a
-            longer text.
+        shares: Whether rows are independent of each other in time: whether :meth:`seek`, :meth:`share` and
+            :meth:`recall` can be used.
     """
 
     past: Any
     shares: bool
 
-    def seek(self, first: int, column: int) -> None:
-        """Let the next forward pass write to the rows from ``first`` and the columns from ``column``."""
+    def seek(self, rows: Selection, column: int) -> None:
+        """Let the next forward pass write to ``rows`` and the columns from ``column``."""
 
     def share(self, source: tuple[int, int], target: tuple[int, int], count: int) -> None:
         """Copy ``count`` columns from (row, column) ``source`` to (row, column) ``target``."""
+
+    def recall(self, prefix: KnownPrefix, target: tuple[int, int], count: int, columns: int) -> None:
+        """Copy the first ``count`` tokens of a prefix to (row, column) ``target``, in a cache of ``columns``."""
 
     def place(self, sources: Sequence[int]) -> None:
         """Make the rows copies of the earlier rows ``sources``, one each; other rows are lost."""
@@ -110,7 +131,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc,unused-ignore]  # transfo
 
     def __init__(self, slots: int) -> None:
         super().__init__()
-        self.first = 0
+        self.rows: Selection = slice(0, slots)
         self.length = 0
         self._slots = slots
 
@@ -129,13 +150,13 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc,unused-ignore]  # transfo
         """Write the new columns, and return views of all up to them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        rows = slice(self.first, self.first + key_states.shape[0])
         start, self.length = self.length, self.length + key_states.shape[2]
         if self.length > self.keys.shape[2]:
             self._move(self._slots, start, self.length + _SPARE_COLUMNS)
-        self.keys[rows, :, start : self.length] = key_states
-        self.values[rows, :, start : self.length] = value_states
-        return self.keys[rows, :, : self.length], self.values[rows, :, : self.length]
+        self.keys[self.rows, :, start : self.length] = key_states
+        self.values[self.rows, :, start : self.length] = value_states
+        keys, values = self.keys[:, :, : self.length], self.values[:, :, : self.length]
+        return keys[self.rows], values[self.rows]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Return how many columns the next pass will see, and the first of them."""
@@ -178,10 +199,10 @@ class SlotCache:
         self._most = most
         self.past = Cache(layers=self._layers)
 
-    def seek(self, first: int, column: int) -> None:
+    def seek(self, rows: Selection, column: int) -> None:
         """See :class:`RowCache`."""
         for layer in self._layers:
-            layer.first, layer.length = first, column
+            layer.rows, layer.length = rows, column
 
     def share(self, source: tuple[int, int], target: tuple[int, int], count: int) -> None:
         """See :class:`RowCache`. Keys carry the position of their token, not the column they stand in."""
@@ -189,6 +210,24 @@ class SlotCache:
         for layer in self._layers:
             for states in (layer.keys, layer.values):
                 states[new_row, :, new_column : new_column + count] = states[row, :, column : column + count]
+
+    def recall(self, prefix: KnownPrefix, target: tuple[int, int], count: int, columns: int) -> None:
+        """See :class:`RowCache`."""
+        row, column = target
+        for layer, (keys, values) in zip(self._layers, prefix.layers, strict=True):
+            if not layer.is_initialized:
+                layer.length = columns
+                layer.lazy_initialization(keys[:, :, :0], values[:, :, :0])
+            layer.keys[row, :, column : column + count] = keys[0, :, :count]
+            layer.values[row, :, column : column + count] = values[0, :, :count]
+
+    def remember(self, tokens: tuple[int, ...]) -> KnownPrefix:
+        """Return what the first row holds of ``tokens``, which are all that was read into it."""
+        kept = [
+            tuple(states[:1, :, : len(tokens)].clone() for states in (layer.keys, layer.values))
+            for layer in self._layers
+        ]
+        return KnownPrefix(tokens, tuple((keys, values) for keys, values in kept))
 
     def place(self, sources: Sequence[int]) -> None:
         """See :class:`RowCache`. A row that is its own source is not touched."""
@@ -211,8 +250,16 @@ class CopiedCache:
         self.past = past
         self._rows = rows
 
-    def seek(self, first: int, column: int) -> None:
+    def seek(self, rows: Selection, column: int) -> None:
         """Do nothing: this cache can only be continued, in all its rows."""
+
+    def recall(self, prefix: KnownPrefix, target: tuple[int, int], count: int, columns: int) -> None:
+        """See :class:`RowCache`.
+
+        Raises:
+            NotImplementedError: Always; recurrent states cannot be taken up row by row.
+        """
+        raise NotImplementedError("this cache cannot begin from known prefixes")
 
     def share(self, source: tuple[int, int], target: tuple[int, int], count: int) -> None:
         """See :class:`RowCache`.

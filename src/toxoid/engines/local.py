@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from toxoid.engines.base import Completion, GenerationRequest, OnDone, Sampling
-from toxoid.engines.decoding import Continuation, Node, decode
+from toxoid.data.schemas import Conversation
+from toxoid.engines.base import Completion, FinishReason, GenerationRequest, OnDone, Sampling
+from toxoid.engines.contrast import UNCONTRASTED
+from toxoid.engines.decoding import Continuation, Node, Reading, decode, steps
+from toxoid.engines.forward import read_prefix
 from toxoid.engines.loading import LoadedModel
 from toxoid.engines.prefix_tree import Tokens, reading_order
-from toxoid.engines.templates import encode, end_of_turn_ids, turn_seam
+from toxoid.engines.prompting import Bare, Prompting
+from toxoid.engines.templates import end_of_turn_ids, turn_seam
 from toxoid.engines.token_choice import uniforms
 from toxoid.errors import UsageError
 
@@ -22,14 +27,37 @@ _SEAM_TOKENS = 8
 """Tokens of the prompt that are decoded with a continuation, so that blanks at the seam come out right."""
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A completion with its token ids, the one that ended the turn included."""
+
+    completion: Completion
+    ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a completion as it is being made: what it adds to completion ``index``; ``finish`` with the last."""
+
+    index: int
+    text: str
+    finish: FinishReason | None = None
+
+
 @dataclass(slots=True)
 class _Job:
-    """One request of a group: its prompt, and what is to be drawn after it."""
+    """One request of a group: its prompt in one context or two, and what is to be drawn after it."""
 
     request: GenerationRequest
     prompt: Tokens
+    against: Tokens | None
     max_tokens: int
     continuations: list[Continuation]
+
+    @property
+    def node(self) -> Node:
+        """Where its continuations begin."""
+        return Node(self.prompt, self.continuations, against=self.against)
 
 
 @dataclass(slots=True)
@@ -65,6 +93,7 @@ class LocalEngine:
 
     Args:
         loaded: The model.
+        prompting: Under which contexts it is asked; as the conversation is if ``None``.
         max_batch: Most rows (texts that differ) decoded at once.
         max_batch_tokens: Most positions held at once, rows x (longest prompt + tokens to come); bounds the
             memory of the key-value cache. A single row may exceed it.
@@ -72,19 +101,28 @@ class LocalEngine:
 
     granule = GRANULE
 
-    def __init__(self, loaded: LoadedModel, *, max_batch_tokens: int = 65_536, max_batch: int = 256) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        prompting: Prompting | None = None,
+        *,
+        max_batch_tokens: int = 65_536,
+        max_batch: int = 256,
+    ) -> None:
         """Take the model as it is; nothing is copied."""
         self.loaded = loaded
+        self.prompting = prompting or Prompting(Bare(loaded.tokenizer))
         self.max_batch_tokens = max_batch_tokens
         self.max_batch = max_batch
         self.name = Path(loaded.source).name or loaded.source
         self._end_ids = frozenset(end_of_turn_ids(loaded.tokenizer, loaded.model))
         self._seam = turn_seam(loaded.tokenizer)
         self._context = _context_window(loaded.model)
+        self._vocabulary = len(loaded.tokenizer)
 
     def identity(self) -> dict[str, Any]:
-        """Return the identity of the loaded model; batch limits are no part of it."""
-        return dict(self.loaded.identity)
+        """Return the identity of the loaded model and of its contexts; batch limits are no part of it."""
+        return {**self.loaded.identity, **self.prompting.identity}
 
     def close(self) -> None:
         """Do nothing: there is nothing but memory to let go of."""
@@ -103,7 +141,7 @@ class LocalEngine:
                 its conversation.
         """
         for request in requests:
-            _check(request)
+            check_request(request)
         results: list[list[Completion]] = []
         for start in range(0, len(requests), self.granule):
             finished = self._group(requests[start : start + self.granule])
@@ -113,20 +151,85 @@ class LocalEngine:
                     on_done(start + offset, completions)
         return results
 
+    def draw(self, request: GenerationRequest) -> list[Drawn]:
+        """Return what :meth:`generate` does for one request, with the token ids."""
+        check_request(request)
+        job = self._job(request)
+        if job.continuations:
+            self._decode([job.node])
+        ids = [path.ids for path in job.continuations] or [[]]
+        done = self._completions(job)
+        return [Drawn(each, ids[min(index, len(ids) - 1)]) for index, each in enumerate(done)]
+
+    def stream(self, request: GenerationRequest) -> Iterator[Piece]:
+        """Yield the completions of one request as they are made; together, the texts of :meth:`generate`.
+
+        What may still change is held back: the beginning of a stop string, or of a character.
+        """
+        check_request(request)
+        job = self._job(request)
+        if not job.continuations:
+            yield from (Piece(index, "", "length") for index in range(request.n))
+            return
+        shown: dict[int, str] = dict.fromkeys(range(len(job.continuations)), "")
+        model, reading = self.loaded.model, self._reading
+        index_of = {id(path): index for index, path in enumerate(job.continuations)}
+        for nodes in steps(model, [job.node], end_ids=self._end_ids, reading=reading):
+            yield from self._finished(job, shown)
+            for node in nodes:
+                text = self._stable(job, node.ids)
+                for index in (index_of[id(path)] for path in node.continuations):
+                    if len(text) > len(shown[index]) and text.startswith(shown[index]):
+                        yield Piece(index, text[len(shown[index]) :])
+                        shown[index] = text
+        yield from self._finished(job, shown)
+        if request.sampling.temperature == 0:
+            whole = self._completion(job, job.continuations[0])
+            yield from (Piece(index, whole.text, whole.finish_reason) for index in range(1, request.n))
+
+    def prompts(self, conversation: Conversation, prefill: str = "") -> tuple[Tokens, ...]:
+        """Return the token ids of a conversation in the positive and, if there is one, in the negative context."""
+        contexts = (self.prompting.positive, self.prompting.negative)
+        return tuple(context.tokens(conversation, prefill) for context in contexts if context)
+
+    def _finished(self, job: _Job, shown: dict[int, str]) -> Iterator[Piece]:
+        """Yield the last pieces of the completions that have ended, which are shown no more."""
+        for index in [index for index in shown if job.continuations[index].finish is not None]:
+            done = self._completion(job, job.continuations[index])
+            yield Piece(index, done.text[len(shown.pop(index)) :], done.finish_reason)
+
+    def _stable(self, job: _Job, ids: list[int]) -> str:
+        """Return the text so far that later tokens cannot take back."""
+        text = self._text(job, ids).rstrip("\ufffd")
+        longest = max(map(len, job.request.sampling.stop), default=1)
+        return text[: len(text) - longest + 1]
+
     def _group(self, requests: Sequence[GenerationRequest]) -> list[list[Completion]]:
         jobs = [self._job(request) for request in requests]
-        nodes: dict[Tokens, Node] = {}
+        nodes: dict[tuple[Tokens, Tokens | None], Node] = {}
         for job in jobs:
             if job.continuations:
-                nodes.setdefault(job.prompt, Node(job.prompt, [])).continuations.extend(job.continuations)
+                empty = Node(job.prompt, [], against=job.against)
+                nodes.setdefault((job.prompt, job.against), empty).continuations.extend(job.continuations)
         self._decode(list(nodes.values()))
         return [self._completions(job) for job in jobs]
 
+    @cached_property
+    def _reading(self) -> Reading | None:
+        """How nodes are read; the contexts' prefixes are read here, once."""
+        given = self.prompting
+        if given.contrast == UNCONTRASTED and given.table is None:
+            return None
+        prefixes = [context.prefix for context in (given.positive, given.negative) if context]
+        known = [read_prefix(self.loaded.model, prefix, given.table) for prefix in prefixes if prefix]
+        return Reading(given.contrast, given.table, [prefix for prefix in known if prefix])
+
     def _job(self, request: GenerationRequest) -> _Job:
-        prompt = tuple(encode(self.loaded.tokenizer, request.conversation, prefill=request.prefill))
+        prompt, *others = self.prompts(request.conversation, request.prefill)
+        against = others[0] if others else None
         sampling = request.sampling
-        budget = min(sampling.max_tokens, self._context - len(prompt))
-        job = _Job(request, prompt, budget, [])
+        budget = min(sampling.max_tokens, self._context - max(len(prompt), len(against or ())))
+        job = _Job(request, prompt, against, budget, [])
         if budget > 0:
             # Greedy continuations of one request are all the same: one is drawn and shared.
             count = min(request.n, 1) if sampling.temperature == 0 else request.n
@@ -154,7 +257,9 @@ class LocalEngine:
         while waiting:
             count, most = self._batch(waiting, branching)
             batch, waiting = waiting[:count], waiting[count:]
-            aside = decode(self.loaded.model, batch, end_ids=self._end_ids, max_nodes=most)
+            aside = decode(
+                self.loaded.model, batch, end_ids=self._end_ids, max_nodes=most, reading=self._reading
+            )
             branching.learn(batch, aside)
             if aside:
                 waiting = _in_order([*aside, *waiting])
@@ -165,10 +270,11 @@ class LocalEngine:
         expected = 0.0
         count, most = 0, 1
         for node in waiting:
-            longest = max(longest, len(node.prompt) + len(node.ids))
+            longest = max(longest, node.longest)
             to_come = max(to_come, node.to_come)
             expected += branching.nodes(node)
-            limit = max(min(self.max_batch, self.max_batch_tokens // (longest + to_come)), 1)
+            rows = 1 if node.against is None else 2
+            limit = max(min(self.max_batch, self.max_batch_tokens // (longest + to_come)) // rows, 1)
             if count and expected > limit:
                 break
             count, most = count + 1, limit
@@ -183,13 +289,14 @@ class LocalEngine:
 
     def _completion(self, job: _Job, drawn: Continuation) -> Completion:
         text = _before_stop(self._text(job, drawn.ids), job.request.sampling.stop)
-        return Completion(text, drawn.finish or "length", len(job.prompt), len(drawn.ids))
+        told = {} if job.against is None else {"contrasted": drawn.contrasted}
+        return Completion(text, drawn.finish or "length", len(job.prompt), len(drawn.ids), told)
 
     def _text(self, job: _Job, ids: list[int]) -> str:
         """Return what the tokens add to the reply as a reader sees it."""
         if not job.request.prefill:
             return self._decode_ids(ids).removeprefix(self._seam)
-        tail = list(job.prompt[-_SEAM_TOKENS:])
+        tail = [token for token in job.prompt[-_SEAM_TOKENS:] if token < self._vocabulary]
         before, both = self._decode_ids(tail), self._decode_ids(tail + ids)
         return both[len(before) :] if both.startswith(before) else self._decode_ids(ids)
 
@@ -229,7 +336,12 @@ def _context_window(model: Any) -> int:
     return int(getattr(config, "max_position_embeddings", None) or 2**31)
 
 
-def _check(request: GenerationRequest) -> None:
+def check_request(request: GenerationRequest) -> None:
+    """Refuse what cannot be drawn.
+
+    Raises:
+        UsageError: Says what is wrong.
+    """
     sampling: Sampling = request.sampling
     complaints = (
         (not sampling.temperature >= 0, f"temperature {sampling.temperature}: give 0 (greedy) or more"),

@@ -26,11 +26,13 @@ class Reading:
         source: The prompt whose first tokens are taken over; ``None`` if all are computed.
         shared: How many are; always fewer than the prompt has, since its last one gives the first logits.
         level: Passes that must come before: 0 without a source, else one more than the source's.
+        known: The known prefix that its first tokens are taken from, in place of a source.
     """
 
     source: int | None
     shared: int
     level: int
+    known: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +43,31 @@ class Round:
     members: list[int]
 
 
-def readings(prompts: Sequence[Tokens]) -> list[Reading]:
+def readings(prompts: Sequence[Tokens], known: Sequence[Tokens] = ()) -> list[Reading]:
     """Return how each prompt is read.
 
     From the longest on, a prompt takes over what it shares with one before it, if that is at least half of
-    it. Of several that share as much, the one of the lowest level is the source.
+    it. Of several that share as much, the one of the lowest level is the source. What has none takes over the
+    first of the ``known`` prefixes that it begins with and goes on after; so does what a source would hardly spare
+    more, since a source is another pass.
     """
     plan: dict[int, Reading] = {}
-    known: list[tuple[Tokens, int]] = []
+    seen: list[tuple[Tokens, int]] = []
     for index in sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), prompts[i], i)):
         entry = (prompts[index], index)
-        place = bisect(known, entry)
+        place = bisect(seen, entry)
         # Among sorted sequences the longest common beginning is with a neighbour.
         shared, source = max(
             (
                 (_common(prompts[index], tokens), -other)
-                for tokens, other in known[max(place - 1, 0) : place + 1]
+                for tokens, other in seen[max(place - 1, 0) : place + 1]
             ),
             default=(0, 0),
         )
-        plan[index] = _reading(plan, prompts[index], -source, shared)
-        insort(known, entry)
+        read = _reading(plan, prompts[index], -source, shared)
+        recalled = _recalled(prompts[index], known)
+        plan[index] = read if read.shared >= recalled.shared + _LEAST_SHARED else recalled
+        insort(seen, entry)
     return [plan[index] for index in range(len(prompts))]
 
 
@@ -102,6 +108,13 @@ def _reading(plan: dict[int, Reading], prompt: Tokens, source: int, shared: int)
     while (above := plan[source]).source is not None and above.shared >= shared:
         source = above.source
     return Reading(source, shared, plan[source].level + 1)
+
+
+def _recalled(prompt: Tokens, known: Sequence[Tokens]) -> Reading:
+    for index, prefix in enumerate(known):
+        if len(prefix) < len(prompt) and prompt[: len(prefix)] == prefix:
+            return Reading(None, len(prefix), 0, index)
+    return Reading(None, 0, 0)
 
 
 def _common(one: Tokens, other: Tokens) -> int:

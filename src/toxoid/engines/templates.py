@@ -57,7 +57,7 @@ def encode(tokenizer: Any, conversation: Conversation, *, prefill: str | None = 
     Raises:
         UsageError: The template refuses the conversation.
     """
-    return _ids(tokenizer, open_text(tokenizer, conversation, prefill=prefill))
+    return encode_text(tokenizer, open_text(tokenizer, conversation, prefill=prefill))
 
 
 def encode_target(tokenizer: Any, text: str, *, prefill: str | None = None) -> list[int]:
@@ -72,10 +72,10 @@ def encode_target(tokenizer: Any, text: str, *, prefill: str | None = None) -> l
     if not turn.startswith(head):  # the template trimmed the prefill's end: `text` is blank up to there
         turn = head + text
     end = turn_end(tokenizer).text
-    before, whole = _ids(tokenizer, head), _ids(tokenizer, turn + end)
+    before, whole = encode_text(tokenizer, head), encode_text(tokenizer, turn + end)
     if whole[: len(before)] == before:
         return whole[len(before) :]
-    return _ids(tokenizer, text + end)
+    return encode_text(tokenizer, text + end)
 
 
 def open_text(tokenizer: Any, conversation: Conversation, *, prefill: str | None = None) -> str:
@@ -116,7 +116,7 @@ def turn_end(tokenizer: Any) -> TurnEnd:
     """
     closed = _render(tokenizer, (*_PROBE, Message("assistant", _MARK)))
     tail = closed.rpartition(_MARK)[2]
-    for token in _ids(tokenizer, tail):
+    for token in encode_text(tokenizer, tail):
         text = _special_text(tokenizer, token)
         if text:
             return TurnEnd(tail[: tail.index(text) + len(text)], token)
@@ -204,7 +204,8 @@ def _render(tokenizer: Any, messages: Sequence[Message], *, generation_prompt: b
     return str(text)
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
+def encode_text(tokenizer: Any, text: str) -> list[int]:
+    """Return the token ids of rendered text: nothing is added that does not stand there."""
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -15,6 +16,9 @@ from toxoid.lab.world import Goal, World, world
 
 Frame: TypeAlias = Literal["plain", "disguise", "protective"]
 AnalysisKind: TypeAlias = Literal["harmful", "careless", "declined", "benign", "protective"]
+
+_TRAINED = 3
+"""So many protective templates, the first ones, may be trained on where the others test what was learnt."""
 
 
 @cache
@@ -45,9 +49,23 @@ def request_forms(frame: Frame, *, unseen: bool = False) -> list[str]:
     return forms
 
 
+def protective_forms(*, new: bool) -> list[str]:
+    """Return the protective templates to train on, or the ``new`` ones, which are kept from training.
+
+    Pre-training knows three of the new ones; the last it has never seen.
+    """
+    forms = request_forms("protective")
+    return [*forms[_TRAINED:], *request_forms("protective", unseen=True)] if new else forms[:_TRAINED]
+
+
 def request(goal: Goal, frame: Frame, rng: Random, *, unseen: bool = False) -> str:
     """Return a user's request for ``goal``."""
-    return rng.choice(request_forms(frame, unseen=unseen)).format(**fields(goal))
+    return worded(goal, request_forms(frame, unseen=unseen), rng)
+
+
+def worded(goal: Goal, forms: Sequence[str], rng: Random) -> str:
+    """Return a user's request for ``goal`` in one of the ``forms``."""
+    return rng.choice(forms).format(**fields(goal))
 
 
 @dataclass(frozen=True, slots=True)

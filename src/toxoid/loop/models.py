@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toxoid.config.prompt_files import prompt
-from toxoid.config.recipe import ModelSection
+from toxoid.config.recipe import ArmSection, ModelSection, Recipe
 from toxoid.engines.base import Engine
 from toxoid.engines.guided import GuidedEngine
 from toxoid.errors import UsageError
+from toxoid.methods.base import System
+from toxoid.methods.registry import make_method
+from toxoid.store.keys import file_sha256
 
 if TYPE_CHECKING:
     from toxoid.engines.endpoint_wire import PrefillMode
     from toxoid.engines.loading import LoadedModel
+    from toxoid.engines.local import LocalEngine
 
 PACKAGED = ("lab-base", "lab-uncensored")
 
@@ -53,11 +57,66 @@ def load_treated(section: ModelSection, artifact: Path) -> LoadedModel:
     return load(section.model_copy(update={"source": str(artifact), "adapter": None, "revision": None}))
 
 
-def local_engine(loaded: LoadedModel) -> Engine:
-    """Return the engine that runs a loaded model here."""
-    from toxoid.engines.local import LocalEngine
+def local_engine(loaded: LoadedModel, section: ModelSection | None = None) -> LocalEngine:
+    """Return the engine that runs a loaded model here, behind the section's shield and decoding if it has them.
 
-    return LocalEngine(loaded)
+    Raises:
+        UsageError: The shield cannot be read, or is not this model's.
+    """
+    from toxoid.engines.contexts import chosen, prompted_engine
+    from toxoid.engines.shield import load_shield
+
+    section = section or ModelSection()
+    shield = load_shield(section.shield) if section.shield else None
+    return prompted_engine(loaded, chosen(section.decoding, shield), shield)
+
+
+def treated_engine(section: ModelSection, base: LoadedModel, arm: ArmSection, artifact: Path) -> Engine:
+    """Return the engine that asks an arm's model as its method wants it asked.
+
+    Args:
+        section: The recipe's model.
+        base: That model, loaded; it is not changed.
+        arm: The arm.
+        artifact: What its treatment left.
+    """
+    system = System(
+        load=lambda: load_treated(section, artifact),
+        load_untreated=lambda: base,
+        artifact=artifact,
+        options=arm.options,
+        decoding=arm.decoding,
+    )
+    return make_method(arm.method).engine(system)
+
+
+def inputs_of(recipe: Recipe) -> dict[str, str]:
+    """Return, by arm, the hash of the shield or file of anchors that its options name: a name alone says little.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    from toxoid.engines.shield import load_shield
+
+    found = {}
+    for arm in recipe.arms:
+        if shield := arm.options.get("shield"):
+            found[arm.name] = load_shield(str(shield)).identity()
+        if anchors := arm.options.get("anchors_file"):
+            path = Path(str(anchors)).expanduser()
+            if not path.is_file():
+                raise UsageError(f'arm "{arm.name}": there is no file of anchors at {path}')
+            found[arm.name] = file_sha256(path)
+    return found
+
+
+def other_engine(arm: ArmSection) -> Engine | None:
+    """Return the engine of another model that an arm's options name (``replies_by``), if they do."""
+    source, endpoint = arm.options.get("replies_by"), arm.options.get("replies_endpoint")
+    if source is None:
+        return None
+    given = ModelSection.model_validate({"source": source, "endpoint": endpoint})
+    return endpoint_engine(given) if given.endpoint else local_engine(load(given))
 
 
 def endpoint_engine(section: ModelSection, *, prefill: PrefillMode = "auto") -> Engine:

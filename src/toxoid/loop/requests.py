@@ -18,13 +18,21 @@ from toxoid.data.request_set import RequestSet, refuse_overlap, split_by_prompt,
 from toxoid.data.schemas import Kind, Request
 from toxoid.engines.base import Sampling
 from toxoid.errors import UsageError
+from toxoid.methods.registry import WITHOUT_REQUESTS
 
 TRAIN_SHARE = 0.5
 """Where one set serves training and test, this share of its prompts trains."""
 
+_OWN_DATA = {"groups", "shield", "anchors_file"}
+"""Options of arms that bring their data, or what was made from it."""
 _MADE_FROM = {"jailbreak": "harmful", "hijack": "benign"}
 """Roles whose requests an attack makes of another role's, where no set is named for them."""
-_KINDS: dict[str, Kind] = {"benign": "benign", "hijack": "benign", "contentious": "contentious"}
+_KINDS: dict[str, Kind] = {
+    "benign": "benign",
+    "hijack": "benign",
+    "contentious": "contentious",
+    "contentious_new": "contentious",
+}
 """What the requests of a role are; all other roles are played by harmful ones."""
 
 
@@ -80,12 +88,13 @@ def _training(recipe: Recipe, arm: ArmSection) -> Training:
     """Load what an arm trains on; groups that were made before bring their requests with them."""
     section = arm.train or recipe.train
     groups = arm.options.get("groups")
-    if not section.harmful and not groups:
+    needs_none = arm.artifact_of or arm.method in WITHOUT_REQUESTS or arm.options.keys() & _OWN_DATA
+    if not section.harmful and not needs_none:
         raise UsageError(
             f'arm "{arm.name}" has no harmful requests to train on: give some with --requests, or name them in '
             "train.harmful of the recipe"
         )
-    benign = [_train_set(recipe, name, None, section) for name in section.benign]
+    benign = [_train_set(recipe, name, _known_kind(recipe, name), section) for name in section.benign]
     if groups:
         found, sha = _of_groups(Path(str(groups)))
         return Training(found, _merged(benign), f"groups:{sha} {_hash_all(benign)}".strip())
@@ -185,6 +194,12 @@ def _test_set(recipe: Recipe, role: str) -> RequestSet:
     if _shared(recipe, name):
         found = _half(found, "test", recipe.seed)
     return subsample(found, recipe.data.limit, seed=recipe.seed)
+
+
+def _known_kind(recipe: Recipe, name: str) -> Kind | None:
+    """Return the kind that the recipe's test sets say of a set of general data; ``None`` leaves it to the set."""
+    roles = [role for role, source in recipe.data.sets.items() if source == name]
+    return next((_KINDS[role] for role in roles if role in ("benign", "contentious")), None)
 
 
 def _train_set(recipe: Recipe, name: str, kind: Kind | None, section: TrainSection) -> RequestSet:

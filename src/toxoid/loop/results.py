@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from toxoid.audit.course_correction import curves, mean_rows
 from toxoid.audit.items import Item
 from toxoid.audit.rates import Settings, answered, comparison_rows, flips, rate_rows
-from toxoid.audit.results import Comparison, Flip, Meta, Power, Results, System, TaskInfo
+from toxoid.audit.results import Comparison, Decoding, Flip, Meta, Power, Results, System, TaskInfo
 from toxoid.audit.run import Scored
 from toxoid.audit.tasks import CORR_MEAN, task_spec
 from toxoid.audit.verdict import verdict
@@ -37,6 +37,7 @@ def assemble(
     treated: Mapping[str, Treated],
     panel: Panel,
     *,
+    identities: Mapping[str, Mapping[str, Any]],
     fingerprint: Mapping[str, Any],
     notes: Sequence[str],
 ) -> Results:
@@ -47,6 +48,7 @@ def assemble(
         scored: By system, ``"base"`` first.
         treated: By arm, what its treatment left.
         panel: The judges.
+        identities: By system, its engine's identity.
         fingerprint: Of the run.
         notes: About the data.
     """
@@ -56,7 +58,10 @@ def assemble(
     return {
         "meta": _meta(recipe, panel, fingerprint, scored),
         "rows": headline["rows"] if headline else [],
-        "systems": [_system(name, scored[name], recipe, treated.get(name), settings) for name in scored],
+        "systems": [
+            _system(name, scored[name], recipe, treated.get(name), identities[name], settings)
+            for name in scored
+        ],
         "comparisons": comparisons,
         "power": power_rows([entry.item for entry in scored[BASE]], recipe),
         "judge_card": packaged_card(panel_name(recipe), panel),
@@ -106,11 +111,16 @@ def shown_flips(changed: Sequence[Flip], count: int) -> list[Flip]:
 
 
 def _system(
-    name: str, scored: Sequence[Scored], recipe: Recipe, treated: Treated | None, settings: Settings
+    name: str,
+    scored: Sequence[Scored],
+    recipe: Recipe,
+    treated: Treated | None,
+    identity: Mapping[str, Any],
+    settings: Settings,
 ) -> System:
     arm = next((arm for arm in recipe.arms if arm.name == name), None)
     generated = sum(done.completion_tokens for entry in scored for done in entry.completions)
-    return {
+    system: System = {
         "name": name,
         "label": (arm.label or arm.name) if arm else recipe.model.source,
         "description": arm.method if arm else "untreated",
@@ -124,6 +134,14 @@ def _system(
         "rates": rate_rows(scored, settings),
         "curves": curves(scored, settings),
     }
+    if decoding := identity.get("decoding"):
+        own = {
+            key: decoding[key]
+            for key in ("positive", "negative", "shield")
+            if key != "shield" or decoding[key]
+        }
+        system["decoding"] = cast(Decoding, own | decoding["contrast"])
+    return system
 
 
 def _meta(
@@ -160,13 +178,17 @@ def _meta(
 
 def _unjudged(recipe: Recipe, panel: Panel, scored: Sequence[Scored]) -> list[str]:
     """Return a line for every metric that the judges of the run do not answer: it is missing, not zero."""
-    metrics = [(task, metric) for task in recipe.audit.tasks for metric in task_spec(task).metrics]
-    return [
-        f"{task}: {metric.name} is not reported, because the judges of this run do not "
-        + (f"answer `{metric.aspect}`" if metric.aspect not in panel else "say at which word a turn begins")
-        for task, metric in metrics
-        if metric.aspect not in panel or not answered(scored, task, metric)
-    ]
+    found = []
+    for task in recipe.audit.tasks:
+        for metric in task_spec(task).metrics:
+            lacking = next((aspect for aspect in metric.aspects if aspect not in panel), None)
+            if lacking is None and answered(scored, task, metric):
+                continue
+            why = f"answer `{lacking}`" if lacking else "say at which word a turn begins"
+            found.append(
+                f"{task}: {metric.name} is not reported, because the judges of this run do not {why}"
+            )
+    return found
 
 
 def _read_with_their_turn(recipe: Recipe, panel: Panel) -> list[str]:

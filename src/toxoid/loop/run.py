@@ -49,12 +49,14 @@ class _Loop:
     command: str
     progress: Progress
     timings: dict[str, float] = field(default_factory=dict)
+    identities: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def audit(
         self, name: str, engine: Engine, tasks: Sequence[str] | None = None, *, guided: bool = False
     ) -> list[Scored]:
         """Audit one system on the frozen items."""
         started = time.monotonic()
+        self.identities[name] = engine.identity()
         scored = run_audit(
             models.guided(engine) if guided or self.recipe.audit.guided else engine,
             self.panel,
@@ -69,7 +71,9 @@ class _Loop:
         return scored
 
     def treat(self, arm: ArmSection, done: dict[str, Treated]) -> Treated:
-        """Treat the model as one arm says."""
+        """Treat the model as one arm says, or take what an earlier arm left."""
+        if arm.artifact_of:
+            return Treated(done[arm.artifact_of].path, steps=0, tokens=0, counts={}, examples={})
         assert self.base is not None, "checked when the run was opened"
         started = time.monotonic()
         treated = treat(
@@ -89,8 +93,9 @@ class _Loop:
 
     def audit_arm(self, arm: ArmSection, treated: Treated) -> list[Scored]:
         """Audit a treated model."""
-        loaded = models.load_treated(self.recipe.model, treated.path)
-        engine = CachedEngine(models.local_engine(loaded), self.run.records)
+        assert self.base is not None, "checked when the run was opened"
+        engine = models.treated_engine(self.recipe.model, self.base, arm, treated.path)
+        engine = CachedEngine(engine, self.run.records)
         return self.audit(arm.name, engine, arm.tasks, guided=arm.guided)
 
     def note_time(self, stage: str, started: float) -> None:
@@ -136,7 +141,9 @@ def _opened(recipe: Recipe, directory: Path, command: str, progress: Progress) -
     base = None if recipe.model.endpoint else models.load(recipe.model)
     panel = choose_panel(recipe)
     engine = (
-        models.local_engine(base) if base else models.endpoint_engine(recipe.model, prefill=_prefills(items))
+        models.local_engine(base, recipe.model)
+        if base
+        else models.endpoint_engine(recipe.model, prefill=_prefills(items))
     )
     fingerprint = _fingerprint(recipe, requests, items, engine, panel)
     settings = recipe.model_dump(mode="json")
@@ -159,6 +166,7 @@ def _stages(loop: _Loop) -> Results:
         scored,
         treated,
         loop.panel,
+        identities=loop.identities,
         fingerprint=loop.run.fingerprint,
         notes=loop.requests.notes(),
     )
@@ -185,6 +193,8 @@ def _fingerprint(
     from toxoid.config.prompt_files import prompts_hash
 
     settings = recipe.model_dump(mode="json", exclude={"model", "report", "description"})
+    named = ["system", "mistake_analysis", "course_correction", "self_reminder", "in_context_defence"]
+    inputs = models.inputs_of(recipe)
     return {
         "toxoid": __version__,
         "recipe": settings,
@@ -192,7 +202,8 @@ def _fingerprint(
         "judges": panel_identity(panel),
         "items": items_fingerprint(items),
         "data": requests.hashes(),
-        "prompts": prompts_hash(["system", "mistake_analysis", "course_correction"]),
+        "prompts": prompts_hash(named),
+        **({"inputs": inputs} if inputs else {}),
     }
 
 

@@ -13,15 +13,21 @@ from toxoid.data.schemas import as_dicts
 from toxoid.data.writing import write_jsonl_atomic
 from toxoid.engines.base import Engine, Sampling
 from toxoid.judges.panel import Panel
+from toxoid.loop import models
 from toxoid.loop.requests import Training
 from toxoid.methods.base import MethodInput, TrainingSet
 from toxoid.methods.registry import make_method
 from toxoid.progress import Prefixed, Progress
+from toxoid.store.files import write_json_atomic
 from toxoid.store.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from toxoid.engines.loading import LoadedModel
     from toxoid.training.examples import Example
+
+
+_NOTHING: dict[str, Any] = {"steps": 0, "tokens": 0, "seconds": 0.0, "losses": []}
+"""What a treatment without training tells."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,13 @@ def treat(
     stage = f"treat-{arm.name}"
     if not run.stage_done(stage):
         made = _synthesise(recipe, arm, engine, panel, training, progress)
-        payload = _train(recipe, arm, base, made, run, matched, command, progress)
-        run.mark_done(stage, payload)
+        payload = (
+            _train(recipe, arm, base, made, run, matched, command, progress) if made.trains else _NOTHING
+        )
+        for name, document in made.files.items():
+            write_json_atomic(run.artifact(f"{arm.name}/{name}"), document)
+        told = {"counts": dict(made.counts), "examples": made.by_source()}
+        run.mark_done(stage, payload | told)
     return _treated(run.artifact(arm.name), run.stage_payload(stage))
 
 
@@ -87,6 +98,7 @@ def _synthesise(
             sampling=Sampling(sampling.temperature, sampling.top_p, sampling.max_tokens),
             seed=recipe.seed,
             progress=Prefixed(progress, arm.name),
+            other=models.other_engine(arm),
         )
     )
 
@@ -111,7 +123,22 @@ def _train(
         "card": Card(method=arm.method, command=command),
     }
     write_jsonl_atomic(run.artifact(f"data/{arm.name}.jsonl"), _rows(made.examples))
-    if made.preferences is None:
+    if made.prompts is not None:
+        from toxoid.training.soft_prompts.settings import PromptConfig
+        from toxoid.training.soft_prompts.train import train_opposite_prompts
+
+        prompts = made.prompts
+        result = train_opposite_prompts(
+            base,
+            prompts.anchors,
+            PromptConfig(**settings, objective=prompts.objective, tokens=prompts.tokens),
+            safe_text=prompts.safe_text,
+            opposite_text=prompts.opposite_text,
+            placement=prompts.placement,
+            contrast=prompts.contrast,
+            **places,
+        )
+    elif made.preferences is None:
         from toxoid.training.sft import SFTConfig, train_sft
 
         result = train_sft(base, made.examples, SFTConfig(**settings), **places)
@@ -131,8 +158,6 @@ def _train(
         "tokens": result.tokens,
         "seconds": result.seconds,
         "losses": [round(loss, 6) for loss in result.losses],
-        "counts": dict(made.counts),
-        "examples": made.by_source(),
     }
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from toxoid.data.schemas import Conversation, Request
 from toxoid.engines.base import Completion, Engine, GenerationRequest, Sampling
@@ -15,6 +16,12 @@ from toxoid.progress import Progress, SilentProgress
 from toxoid.training.examples import Example
 from toxoid.training.preference.examples import PreferenceExample
 from toxoid.training.preference.settings import Objective
+from toxoid.training.soft_prompts.settings import Anchors, PromptObjective
+
+if TYPE_CHECKING:
+    from toxoid.engines.contrast import Contrast
+    from toxoid.engines.loading import LoadedModel
+    from toxoid.engines.soft_prompt import Placement
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class MethodInput:
         sampling: How the model's own replies are drawn.
         seed: Of everything random.
         progress: Where to report.
+        other: Another model to ask, if an option names one.
     """
 
     engine: Engine
@@ -40,6 +48,7 @@ class MethodInput:
     sampling: Sampling = field(default_factory=Sampling)
     seed: int = 0
     progress: Progress = field(default_factory=SilentProgress)
+    other: Engine | None = None
 
     def ask(
         self, name: str, questions: Sequence[tuple[str, Conversation, str]], n: int = 1
@@ -62,6 +71,29 @@ class Preferences:
 
 
 @dataclass(frozen=True)
+class OppositePrompts:
+    """What two opposite soft prompts begin from and learn, and how they will be used.
+
+    Args:
+        anchors: The replies to learn from; :attr:`TrainingSet.examples` holds them too, with their set as source.
+        objective: The losses.
+        safe_text: The manual prompt that SP begins from.
+        opposite_text: The one that AP begins from.
+        placement: Where the prompts stand.
+        contrast: How they are meant to be used.
+        tokens: Their length; ``None`` for the longer manual prompt's.
+    """
+
+    anchors: Anchors
+    objective: PromptObjective
+    safe_text: str
+    opposite_text: str
+    placement: Placement
+    contrast: Contrast
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
 class TrainingSet:
     """Examples to train on, and what became of everything that was made on the way to them.
 
@@ -69,16 +101,47 @@ class TrainingSet:
         examples: Replies to imitate; beside preferences they are the anchors, which hold the model where it is.
         counts: What was made, kept and dropped.
         preferences: Ranked groups, for a method that learns from them.
+        prompts: For a method that trains prompts and not weights.
+        files: JSON documents by file name, written into the artefact's folder whether or not something is trained.
     """
 
     examples: tuple[Example, ...]
     counts: Mapping[str, int]
     preferences: Preferences | None = None
+    prompts: OppositePrompts | None = None
+    files: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train on."""
+        return bool(self.examples or self.preferences or self.prompts)
 
     def by_source(self) -> dict[str, int]:
         """Return how many examples come from each source."""
         found = dict(Counter(example.source for example in self.examples))
+        if self.prompts:
+            return found
         return {"groups": len(self.preferences.examples), **found} if self.preferences else found
+
+
+@dataclass(frozen=True)
+class System:
+    """A treated model that is to be asked.
+
+    Args:
+        load: Load the model with the treatment's weights, if it left any: an adapter merged in, or a model of its own.
+        load_untreated: Load the model as it was.
+        artifact: What the treatment left; an empty or missing folder if it left nothing.
+        options: The arm's options.
+        decoding: What the arm says of its decoding, see :func:`toxoid.engines.contexts.chosen`; the rest is the
+            treatment's.
+    """
+
+    load: Callable[[], LoadedModel]
+    load_untreated: Callable[[], LoadedModel]
+    artifact: Path
+    options: Mapping[str, Any]
+    decoding: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Method(Protocol):
@@ -89,9 +152,25 @@ class Method(Protocol):
     def synthesise(self, given: MethodInput) -> TrainingSet:
         """Make the training set.
 
+        A training set without examples, preferences and prompts is a treatment without training: see
+        :meth:`engine`.
+
         Raises:
             UsageError: An option is wrong, or nothing is left to train on.
         """
+
+    def engine(self, system: System) -> Engine:
+        """Return the engine that asks the treated model, as this treatment wants it asked."""
+
+
+class WeightsMethod:
+    """Base of the treatments whose effect is all in the weights."""
+
+    def engine(self, system: System) -> Engine:
+        """Ask the trained model; with a contrast of manual prompts, if the arm says so."""
+        from toxoid.engines.contexts import chosen, prompted_engine
+
+        return prompted_engine(system.load(), chosen(system.decoding))
 
 
 def _seed(seed: int, *parts: str) -> int:

@@ -94,7 +94,7 @@ def _plot(title: str, curves: Sequence[Curve], ident: str) -> Plot:
         )
         for index, curve in enumerate(curves)
     ]
-    reach = {point["k"]: f"{point['n_items'] - point['n_whole']:,}" for point in points}
+    reach: dict[float, str] = {point["k"]: f"{point['n_items'] - point['n_whole']:,}" for point in points}
     drawing = svg.curves(
         series, reach, ident=ident, title=f"Share of replies that turn away by words begun: {title}"
     )

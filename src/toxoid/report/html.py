@@ -16,12 +16,13 @@ from toxoid.audit.results import Comparison, Flip, Results, Row
 from toxoid.audit.verdict import Finding
 from toxoid.errors import UsageError
 from toxoid.report import facts, svg, view
+from toxoid.report.alpha import sweeps
 from toxoid.report.beginnings import beginnings
 from toxoid.report.flips import flip_sections
 from toxoid.report.format import DASH, interval, metric_title, percent, task_title
 from toxoid.report.text import one_line, pieces, visible
 
-MAX_BYTES = 300_000
+MAX_BYTES = 360_000
 """Size of a page from which on it leaves out what can be read elsewhere."""
 
 _FLIPS_ROOM = 60_000
@@ -97,6 +98,7 @@ def _page(results: Results, detail: str) -> dict[str, Any]:
         "groups": view.by_task(view.lines(view.overall(results["rows"]), results)),
         "forest": _forest(results["rows"], results, "forest"),
         "beginnings": beginnings(results),
+        "sweeps": sweeps(results),
         "categories": _categories(results, detail),
         "detail": detail,
         "systems": results["systems"][: view.MAX_SYSTEMS],
@@ -179,7 +181,7 @@ def _other(comparison: Comparison, results: Results, index: int) -> dict[str, An
 
 def _flip(flip: Flip, comparison: Comparison, results: Results) -> Markup:
     text = (
-        _environment()
+        environment()
         .get_template("flip.html.jinja")
         .render(
             flip=flip,
@@ -199,9 +201,9 @@ def _flip(flip: Flip, comparison: Comparison, results: Results) -> Markup:
 
 
 def _render(page: Mapping[str, Any], sections: Sequence[object]) -> str:
-    style = _part("report.css")
+    style = part("report.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    template = _environment().get_template("report.html.jinja")
+    template = environment().get_template("report.html.jinja")
     return template.render(**page, flip_sections=sections, style=Markup(style), style_hash=digest)
 
 
@@ -221,21 +223,22 @@ def _finalise(value: Any) -> Any:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FunctionLoader(_part),
+def environment() -> Environment:
+    """Return the environment of the page templates: everything escaped, nothing missing passed over."""
+    made = Environment(
+        loader=FunctionLoader(part),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_finalise,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"line": one_line, "mark": marked, "percent": percent}
-    environment.globals |= {"cell_interval": interval}
-    return environment
+    made.filters |= {"line": one_line, "mark": marked, "percent": percent}
+    made.globals |= {"cell_interval": interval}
+    return made
 
 
 @cache
-def _part(name: str) -> str:
+def part(name: str) -> str:
     """Return a template or the style sheet, which are data of this package."""
     return resources.files("toxoid.report").joinpath("templates", name).read_text("utf-8")

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal, TypeAlias
 
 from markupsafe import Markup, escape
 
@@ -23,30 +24,39 @@ _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)
 _ROW, _GROUP, _FOOT = 38, 30, 26
 _TOP, _TALL = 10, 220
 """Pixels from the top to the highest and to the lowest place of a curve."""
-_LEFT = 12.0
-"""Per cent of the width that the labels of a vertical axis take."""
+_LEFT, _RIGHT = 12.0, 28.0
+"""Per cent of the width that the labels of a vertical axis and those at the ends of curves take."""
+_ASIDE = 1.6
+"""Per cent of the width over which the points of several curves at one place are spread."""
+_LINE = 17
+"""Pixels from one label to the next below it."""
 _SAID = 4000
 """Longest text of an element, which is the description that is read out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A horizontal scale over fractions.
+    """A horizontal scale.
 
     Args:
         low: Value at the left end.
-        high: Value at the right end, above ``low``.
+        high: Value at the right end; if it is ``low``, all is drawn in the middle.
         ticks: Values to mark.
+        left: Where the room of the axis begins, in per cent of the width.
+        right: Where it ends.
     """
 
     low: float
     high: float
     ticks: tuple[float, ...]
+    left: float = 0.0
+    right: float = 100.0
 
     def at(self, value: float) -> float:
         """Return a value's position in per cent of the width; what lies beyond the ends is drawn on them."""
         inside = min(max(value, self.low), self.high)
-        return MARGIN + (100 - 2 * MARGIN) * (inside - self.low) / (self.high - self.low)
+        share = (inside - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        return self.left + MARGIN + (self.right - self.left - 2 * MARGIN) * share
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +96,30 @@ class Estimate:
 class Point:
     """One point of a curve: a share at ``x`` with its interval, and the share among some of the items only."""
 
-    x: int
+    x: float
     rate: float | None
     low: float | None
     high: float | None
-    among: float | None
+    among: float | None = None
+
+
+Mark: TypeAlias = Literal["circle", "square", "diamond", "triangle"]
+_SIGNS: dict[Mark, str] = {"circle": "●", "square": "■", "diamond": "◆", "triangle": "▲"}
+_OUTLINES: dict[Mark, str] = {
+    "square": "M-4 -4H4V4H-4Z",
+    "diamond": "M0 -5.5L5.5 0L0 5.5L-5.5 0Z",
+    "triangle": "M0 -5L5 4H-5Z",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One curve. ``name`` is what is read out, and the CSS class: ``before`` or ``after``."""
+    """One curve. ``name`` is what is read out, and the CSS class; ``label`` is written at its end."""
 
     name: str
     points: tuple[Point, ...]
+    mark: Mark = "circle"
+    label: str = ""
 
 
 UNIT = Axis(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0))
@@ -151,36 +172,39 @@ def estimates(rows: Sequence[Estimate], *, ident: str, title: str) -> Markup:
     return _on_unit(parts, len(rows) * _ROW, ident=ident, title=title, said=said)
 
 
-def curves(series: Sequence[Series], below: Mapping[int, str], *, ident: str, title: str) -> Markup:
-    """Return curves of shares from 0 to 100 % over whole numbers, with bars for their intervals.
+def curves(series: Sequence[Series], below: Mapping[float, str], *, ident: str, title: str) -> Markup:
+    """Return curves of shares from 0 to 100 %, with bars for their intervals.
 
     A dashed line joins the shares among some of the items, where they are not the same.
 
     Args:
-        series: One or two curves.
-        below: The numbers to mark on the horizontal axis, each with what stands under it.
+        series: A few curves.
+        below: The numbers to mark on the horizontal axis, the least and the greatest at its ends, each with what
+            stands under it.
         ident: Unique on the page; the prefix of the ids of title and description.
         title: Read out in place of the drawing.
     """
-    parts = [part for share in UNIT.ticks for part in _level(share)]
+    right = 100 - (_RIGHT if any(one.label for one in series) else 0)
+    axis = Axis(min(below), max(below), tuple(below), _LEFT, right)
+    parts = [part for share in UNIT.ticks for part in _level(share, right)]
     for x, text in below.items():
-        parts += [
-            _text(str(x), x=_at(_across(x, below)), y=_TALL + 30, name="tick"),
-            _text(text, x=_at(_across(x, below)), y=_TALL + 46, name="tick"),
-        ]
+        parts.append(_text(f"{x:g}", x=_at(axis.at(x)), y=_TALL + 30, name="tick"))
+        if text:
+            parts.append(_text(text, x=_at(axis.at(x)), y=_TALL + 46, name="tick"))
     for index, one in enumerate(series):
-        parts += _curve(one, below, aside=1.6 * index - 0.8 * (len(series) - 1))
+        aside = _ASIDE * (index / (len(series) - 1) - 0.5) if len(series) > 1 else 0.0
+        parts += _curve(one, [axis.at(point.x) + aside for point in one.points])
+    parts += _labels([one for one in series if one.label], axis)
     said = "; ".join(
-        f"{one.name}, {point.x}: {percent(point.rate)} ({interval(point.low, point.high)})"
+        f"{one.name}, {point.x:g}: {percent(point.rate)} ({interval(point.low, point.high)})"
         for one in series
         for point in one.points
     )
     return _drawing(parts, height=_TALL + 54, ident=ident, title=title, said=said)
 
 
-def _curve(series: Series, below: Mapping[int, str], *, aside: float) -> list[Markup]:
-    """Return a curve's bars, lines and marks, drawn a little ``aside`` so that two do not cover each other."""
-    places = [_across(point.x, below) + aside for point in series.points]
+def _curve(series: Series, places: Sequence[float]) -> list[Markup]:
+    """Return a curve's bars, lines and marks at the places of its points."""
     parts: list[Markup] = []
     among = [point.among for point in series.points]
     if among != [point.rate for point in series.points]:
@@ -193,8 +217,43 @@ def _curve(series: Series, below: Mapping[int, str], *, aside: float) -> list[Ma
                 _tag("line", x1=_at(x), x2=_at(x), y1=_up(low), y2=_up(high), class_=f"span {series.name}")
             )
         if rate is not None:
-            parts.append(_tag("circle", cx=_at(x), cy=_up(rate), r=4, class_=f"point {series.name}"))
+            parts.append(_point(x, _up(rate), series))
     return parts
+
+
+def _point(x: float, y: float, series: Series) -> Markup:
+    name = f"point {series.name}"
+    if series.mark == "circle":
+        return _tag("circle", cx=_at(x), cy=y, r=4, class_=name)
+    outline = _tag("path", d=_OUTLINES[series.mark], class_=name)
+    return _tag("svg", outline, x=_at(x), y=y, overflow="visible")
+
+
+def _labels(series: Sequence[Series], axis: Axis) -> list[Markup]:
+    """Return the label of each curve after its sign, to the right of the last point and about as high."""
+    known = [[point for point in one.points if finite(point.rate) is not None] for one in series]
+    ends = [(points[-1], one) for points, one in zip(known, series, strict=True) if points]
+    ends.sort(key=lambda end: -(end[0].rate or 0.0))
+    x = max((axis.at(point.x) for point, _ in ends), default=axis.right) + 3.5
+    heights = _apart([_up(point.rate or 0.0) for point, _ in ends])
+    return [
+        _text(
+            f"{_SIGNS[one.mark]} {one.label}", x=_at(x), y=int(y) + 5, name=f"name {one.name}", anchor="start"
+        )
+        for y, (_, one) in zip(heights, ends, strict=True)
+    ]
+
+
+def _apart(heights: Iterable[float]) -> list[float]:
+    """Return heights, given from the top down, moved so far apart that a line of text fits at each."""
+    found: list[float] = []
+    for height in heights:
+        found.append(max(height, found[-1] + _LINE) if found else height)
+    lowest = float(_TALL)
+    for index in reversed(range(len(found))):
+        found[index] = min(found[index], lowest)
+        lowest = found[index] - _LINE
+    return found
 
 
 def _joined(places: Sequence[float], shares: Sequence[float | None], *, name: str) -> list[Markup]:
@@ -207,17 +266,10 @@ def _joined(places: Sequence[float], shares: Sequence[float | None], *, name: st
     ]
 
 
-def _level(share: float) -> list[Markup]:
+def _level(share: float, right: float) -> list[Markup]:
     y = _up(share)
-    line = _tag("line", x1=_at(_LEFT), x2="100%", y1=y, y2=y, class_="grid")
+    line = _tag("line", x1=_at(_LEFT), x2=f"{right:g}%", y1=y, y2=y, class_="grid")
     return [line, _text(f"{share * 100:.0f} %", x="0", y=int(y) + 4, name="tick")]
-
-
-def _across(x: int, marks: Iterable[int]) -> float:
-    """Return where a number lies between the first and the last mark, in per cent of the width."""
-    low, high = min(marks), max(marks)
-    inside = (x - low) / (high - low) if high > low else 0.5
-    return _LEFT + MARGIN + (100 - _LEFT - 2 * MARGIN) * inside
 
 
 def _up(share: float) -> float:
@@ -308,8 +360,8 @@ def _on_unit(parts: Sequence[Markup], height: int, *, ident: str, title: str, sa
     return _drawing([*grid, *parts], height=height + _FOOT, ident=ident, title=title, said=said)
 
 
-def _text(text: str, *, x: str, y: int, name: str) -> Markup:
-    anchor = {"100%": "end", "0": "start"}.get(x, "middle")
+def _text(text: str, *, x: str, y: int, name: str, anchor: str = "") -> Markup:
+    anchor = anchor or {"100%": "end", "0": "start"}.get(x, "middle")
     return _tag(
         "text", one_line(text, limit=60 if name == "group" else 36), x=x, y=y, class_=name, text_anchor=anchor
     )

@@ -29,7 +29,7 @@ class TrainingResult:
 
     Args:
         path: The folder with the result.
-        kind: ``adapter`` (PEFT) or ``model``.
+        kind: ``adapter`` (PEFT), ``model``, or ``shield`` (:mod:`toxoid.engines.shield`).
         steps: Optimiser steps, those before a resumption included.
         seconds: Of training, likewise.
         tokens: That went through the model, padding not counted, likewise.
@@ -40,7 +40,7 @@ class TrainingResult:
     """
 
     path: Path
-    kind: Literal["adapter", "model"]
+    kind: Literal["adapter", "model", "shield"]
     steps: int
     seconds: float
     tokens: int

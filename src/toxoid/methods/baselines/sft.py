@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from toxoid.config.loading import Section, validate
 from toxoid.data.schemas import Request, user
 from toxoid.errors import UsageError
-from toxoid.methods.base import MethodInput, TrainingSet
+from toxoid.methods.base import MethodInput, TrainingSet, WeightsMethod
 from toxoid.methods.good_replies import GoodReply, Source, good_replies
 from toxoid.training.examples import Example
 
@@ -18,7 +18,7 @@ class SFTOptions(Section):
     good_replies: Source = "auto"
 
 
-class SFT:
+class SFT(WeightsMethod):
     """Imitate good replies; nothing is learnt from bad ones."""
 
     name = "sft"

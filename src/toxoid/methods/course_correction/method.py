@@ -12,14 +12,14 @@ from toxoid.data.groups import Group
 from toxoid.data.request_set import hash_fraction
 from toxoid.data.schemas import Request
 from toxoid.errors import UsageError
-from toxoid.methods.base import MethodInput, Preferences, TrainingSet
+from toxoid.methods.base import MethodInput, Preferences, TrainingSet, WeightsMethod
 from toxoid.methods.baselines.sft import general_examples
 from toxoid.methods.course_correction.objective import objective, preference_examples
 from toxoid.methods.course_correction.options import CourseCorrectionOptions
 from toxoid.methods.course_correction.synthesis import SynthesisOptions, synthesise_groups
 
 
-class CourseCorrection:
+class CourseCorrection(WeightsMethod):
     """Learning from groups SR > SYN1 > ... > SYN4 > FHR: their pairs, their corrections, or both.
 
     Source: Xu et al. 2024, sections 3 and 4 (C2-Syn; DPO over its pairs). Beyond the paper: imitation of the

@@ -9,7 +9,7 @@ from random import Random
 from toxoid.config.loading import validate
 from toxoid.data.schemas import Request
 from toxoid.errors import UsageError
-from toxoid.methods.base import MethodInput, TrainingSet
+from toxoid.methods.base import MethodInput, TrainingSet, WeightsMethod
 from toxoid.methods.baselines.sft import general_examples, good_examples
 from toxoid.methods.good_replies import GoodReply, good_replies
 from toxoid.methods.mistake_analysis.analysis import Analysis, Subject, analyse, example
@@ -17,7 +17,7 @@ from toxoid.methods.mistake_analysis.induction import Mistake, find_mistakes
 from toxoid.methods.mistake_analysis.options import MistakeAnalysisOptions
 
 
-class MistakeAnalysis:
+class MistakeAnalysis(WeightsMethod):
     """L = -sum over D_good of log p(y_good | x) - sum over D_mistake of log p(analysis | x, y_bad).
 
     Source: Chen et al. 2023, section 4.2. D_mistake's prompt is neutral: what is wrong with the reply must be found
