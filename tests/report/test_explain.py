@@ -112,8 +112,8 @@ def test_the_table_has_a_row_per_token_with_its_numbers():
     stream = io.StringIO()
     Console(file=stream, width=200).print(explanation_table(explanation(*VIEWS)))
     first, second = stream.getvalue().splitlines()[1:3]
-    cells = ["1", "␣No", "␣Yes", "␣Yes", "12.5 %", "25.0 %", "50.0 %", "72.0 %"]
-    assert re.split(" {2,}", first.strip()) == [*cells, "contrasted, undefended's removed"]
+    cells = ["1", "␣No", "2.00", "1.00", "␣Yes", "2.00", "1.00", "12.5 %", "50.0 %", "72.0 %"]
+    assert re.split(" {2,}", first.strip()) == [*cells, "contrasted, undefended's masked"]
     assert "contrasted" not in second
     assert len(stream.getvalue().splitlines()) == len(VIEWS) + 1
 

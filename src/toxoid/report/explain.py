@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from toxoid.report.facts import Fact
-from toxoid.report.format import count, number
+from toxoid.report.format import DASH, count, number
 from toxoid.report.html import environment, part
 from toxoid.report.text import one_line
 
@@ -83,26 +83,39 @@ def named(candidate: Candidate) -> str:
 
 
 def explanation_table(explanation: Explanation) -> Table:
-    """Return the tokens of a reply as a table for a terminal. Bold: the undefended model would differ."""
+    """Return the tokens of a reply as a table for a terminal. Bold: the undefended model would differ.
+
+    S and A are the logits, under the prompt to follow and the one to stay away from, of the token before them.
+    """
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("", "token", "undefended", "prompt alone"):
+    table.add_column("", justify="right")
+    for title in ("token", "undefended"):
         table.add_column(title, no_wrap=True)
-    for title in ("p undefended", "p prompt", "p drawn", "moved"):
+        for logit in ("S", "A"):
+            table.add_column(logit, justify="right", no_wrap=True)
+    for title in ("p undefended", "p drawn", "moved"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("")
     for line in _lines(explanation):
         view = line.view
-        cells = (str(line.number), named(view.chosen), named(view.bare), named(view.alone))
-        shares = (view.chosen.p_bare, view.chosen.p_positive, view.chosen.p_combined, view.moved)
+        style = "bold" if view.changed else ""
+        shares = (view.chosen.p_bare, view.chosen.p_combined, view.moved)
         table.add_row(
-            *(Text(cell, style="bold" if view.changed else "") for cell in cells),
+            str(line.number),
+            *(Text(cell, style=style) for cell in (*_cells(view.chosen), *_cells(view.bare))),
             *(Text(probability(share)) for share in shares),
             Text(noted(view), style="dim"),
         )
     return table
+
+
+def _cells(candidate: Candidate) -> tuple[str, str, str]:
+    """Return a token and its two logits."""
+    negative = DASH if candidate.negative is None else number(candidate.negative)
+    return named(candidate), number(candidate.positive), negative
 
 
 def render_explanation(explanation: Explanation) -> str:
@@ -136,7 +149,7 @@ def render_explanation(explanation: Explanation) -> str:
 
 def noted(view: TokenView) -> str:
     """Return what is to be said of a token beside its numbers."""
-    notes = ((view.contrasted, "contrasted"), (view.removed, "undefended's removed"))
+    notes = ((view.contrasted, "contrasted"), (view.removed, "undefended's masked"))
     return ", ".join(text for holds, text in notes if holds)
 
 
