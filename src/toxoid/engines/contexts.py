@@ -26,8 +26,6 @@ from toxoid.errors import UsageError
 ContextName: TypeAlias = Literal["sp", "ap", "safe", "opposite", "bare"]
 """``sp`` and ``ap``: a shield's safe and adversarial soft prompts; ``safe`` and ``opposite``: the manual ones;
 ``bare``: no prompt."""
-Positive: TypeAlias = ContextName
-Negative: TypeAlias = ContextName
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +38,8 @@ class Decoding:
         contrast: How they are combined; its mask works without a negative context too.
     """
 
-    positive: Positive = "sp"
-    negative: Negative | None = "ap"
+    positive: ContextName = "sp"
+    negative: ContextName | None = "ap"
     contrast: Contrast = field(default_factory=Contrast)
 
     def __post_init__(self) -> None:
