@@ -17,7 +17,7 @@ from toxoid.data.schemas import Conversation
 from toxoid.engines.base import Engine
 from toxoid.engines.guided import with_guidance
 from toxoid.engines.reworded import RewordedEngine
-from toxoid.methods.base import System
+from toxoid.methods.base import MethodInput, System, TrainingSet
 from toxoid.methods.baselines.untreated import Untreated
 
 
@@ -32,6 +32,11 @@ class SelfReminder(Untreated):
     """Remind the model of its responsibility around every last message of the user's."""
 
     name = "self-reminder"
+
+    def synthesise(self, given: MethodInput) -> TrainingSet:
+        """Make nothing; options that are wrong are found here."""
+        _options(given.options)
+        return TrainingSet((), {})
 
     def engine(self, system: System) -> Engine:
         """Ask the model as it was, with the reminders."""
