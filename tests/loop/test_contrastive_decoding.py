@@ -75,6 +75,19 @@ def test_a_shield_that_exists_is_a_treatment(finished, shield, small, tmp_path):
     assert rates == {"base": expected["base"], "shield": expected["contrast"]}
 
 
+def test_the_adversarial_prompt_alone_is_an_attack_that_can_be_measured(shield, small, tmp_path):
+    recipe = shielded(small, str(shield))
+    attack = with_overrides(recipe, {"arms.shield.decoding": {"positive": "ap", "negative": None}})
+    found = decodings(run_loop(attack, tmp_path / "run"))["shield"]
+    assert (found["positive"], found["negative"]) == ("ap", None)
+
+
+def test_demonstrations_are_kept_for_the_audit(small, tmp_path):
+    recipe = only_arms(load_recipe("contrastive-baselines"), ["in-context-defence"])
+    run_loop(with_overrides(recipe, SMALL | {"audit.tasks": ["harmfulness"]}), tmp_path / "run")
+    assert (tmp_path / "run" / "artifacts" / "in-context-defence" / "demonstrations.json").is_file()
+
+
 def test_an_audit_behind_a_shield_gives_what_the_arm_did(finished, shield, small, tmp_path):
     recipe = with_overrides(
         without_arms(small), {"model.shield": str(shield), "model.decoding": {"first": 2}}

@@ -18,7 +18,7 @@ from toxoid.loop.requests import Training
 from toxoid.methods.base import MethodInput, TrainingSet
 from toxoid.methods.registry import make_method
 from toxoid.progress import Prefixed, Progress
-from toxoid.store.files import write_json_atomic
+from toxoid.store.files import disk_errors, write_json_atomic
 from toxoid.store.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ def treat(
         payload = (
             _train(recipe, arm, base, made, run, matched, command, progress) if made.trains else _NOTHING
         )
-        for name, document in made.files.items():
-            write_json_atomic(run.artifact(f"{arm.name}/{name}"), document)
+        _write_files(run.artifact(arm.name), made.files)
         told = {"counts": dict(made.counts), "examples": made.by_source()}
         run.mark_done(stage, payload | told)
     return _treated(run.artifact(arm.name), run.stage_payload(stage))
@@ -159,6 +158,13 @@ def _train(
         "seconds": result.seconds,
         "losses": [round(loss, 6) for loss in result.losses],
     }
+
+
+def _write_files(folder: Path, files: Mapping[str, Any]) -> None:
+    for name, document in files.items():
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(folder / name, document)
 
 
 def training_settings(recipe: Recipe, arm: ArmSection, matched: Treated | None) -> dict[str, Any]:

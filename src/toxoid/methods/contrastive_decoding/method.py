@@ -52,7 +52,7 @@ class ContrastiveDecoding:
         from toxoid.engines.shield import load_shield
 
         options, said = _options(system.options), system.decoding
-        soft = said.get("positive", "sp") == "sp" or said.get("negative", "ap") == "ap"
+        soft = not {"sp", "ap"}.isdisjoint((said.get("positive", "sp"), said.get("negative", "ap")))
         shield = load_shield(options.shield or system.artifact) if soft else None
         return prompted_engine(system.load_untreated(), chosen(said, shield), shield)
 
