@@ -43,8 +43,11 @@ def table(
     return "\n".join(lines) + "\n"
 
 
-def rates_table(runs: Sequence[dict[str, Any]]) -> str:
-    """Return the overall rates of every system as a Markdown table, in per cent, a value per seed."""
+def rates_table(runs: Sequence[dict[str, Any]], measures: Sequence[str]) -> str:
+    """Return the overall rates of every system as a Markdown table, in per cent, a value per seed.
+
+    ``measures`` are the columns, ``TASK:METRIC`` each; empty for all.
+    """
     cells: dict[str, dict[tuple[str, str], list[str]]] = {}
     for found in runs:
         for system in found["systems"]:
@@ -53,6 +56,8 @@ def rates_table(runs: Sequence[dict[str, Any]]) -> str:
                 if rate["category"] == "all":
                     row.setdefault((rate["task"], rate["metric"]), []).append(f"{100 * rate['rate']:.1f}")
     columns = list(dict.fromkeys(key for row in cells.values() for key in row))
+    if measures:
+        columns = [(task, metric) for task, _, metric in (name.partition(":") for name in measures)]
     lines = [
         _line(["system", *(f"{task}: {metric}" for task, metric in columns)]),
         "|" + "---|" * (len(columns) + 1),
@@ -100,13 +105,14 @@ def main() -> None:
     parser.add_argument(
         "--rates", action="store_true", help="print the rates of the systems of runs that are there"
     )
+    parser.add_argument("--measures", nargs="+", default=[], help="columns of --rates, TASK:METRIC each")
     parser.add_argument("--tables", action="store_true", help="print the tables of runs that are there")
     parser.add_argument("--parts", action="store_true", help="the lengths k beside the overall rows")
     given = parser.parse_args()
     run = not (given.tables or given.rates)
     runs = [results_of(given.recipe, given.model, seed, given.out, run=run) for seed in given.seeds]
     if given.rates:
-        print(rates_table(runs))
+        print(rates_table(runs, given.measures))
         return
     for comparison in runs[0]["comparisons"]:
         names = comparison["before"], comparison["after"]

@@ -77,7 +77,7 @@ def asked(examples):
 
 
 def test_every_instruction_is_answered_under_three_prompts():
-    wanted = given()
+    wanted = given(two_sided=False)
     ContrastiveDecoding().synthesise(wanted)
     assert Counter(under(request) for request in wanted.engine.asked) == dict.fromkeys(
         ("safe", "opposite", "null"), 16
@@ -193,6 +193,18 @@ def test_few_refusals_of_contentious_instructions_are_told(benign, count):
     assert one_sided.progress.said == []
 
 
+def test_rare_refusals_of_contentious_instructions_are_tried_again():
+    def mild(request, index):
+        contentious = BY_PROMPT[request.conversation[-1].content].kind == "contentious"
+        if contentious and index < 2:
+            return BY_PROMPT[request.conversation[-1].content].reference
+        return f"{NO} For {index} reasons." if contentious else model(request, index)
+
+    found = made(mild, decline_tries=5)
+    assert (found.counts["declined_tried"], found.counts["declined"]) == (4 * 5, 4 * 3)
+    assert found.counts["kept"] == made(mild, two_sided=False).counts["kept"]
+
+
 def test_a_smaller_choice_of_instructions_is_part_of_a_larger_one():
     few, many = (asked(made(anchors=count).prompts.anchors.complied) for count in (4, 9))
     assert few < many
@@ -202,7 +214,7 @@ def test_another_engine_answers_if_an_option_names_it():
     other = ScriptedEngine(model)
     wanted = replace(given(replies_by="other"), other=other)
     ContrastiveDecoding().synthesise(wanted)
-    assert (len(wanted.engine.asked), len(other.asked)) == (0, 48)
+    assert (len(wanted.engine.asked), len(other.asked)) == (0, 48 + 4)
     with pytest.raises(UsageError, match="replies_by names 'other'"):
         made(replies_by="other")
 

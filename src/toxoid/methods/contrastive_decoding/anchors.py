@@ -78,7 +78,9 @@ def make_anchors(
     in the anchors without it. Replies to harmful instructions are sorted by the judges: ``harmful`` is complied,
     else ``refusal`` is refused, else dropped. Of replies to safe instructions all are kept as published; with
     contentious ones among these (``options.contentious``), refusals, gibberish and wrong answers are left out.
-    Replies that reached the token limit or are empty are dropped.
+    Replies that reached the token limit or are empty are dropped. Refusals of contentious instructions are rare in a
+    model that is not over-cautious: if there are few, ``options.decline_tries`` more replies to each of these
+    instructions are drawn under the safe prompt, of which only the refusals are taken.
 
     Args:
         given: The model, the judges and the requests; which of these are anchors depends on the seed and their ids.
@@ -97,7 +99,12 @@ def make_anchors(
         _in_file(Path(options.anchors_file).expanduser()) if options.anchors_file else _drawn(given, options)
     )
     sets = _sets(given, replies, judged=options.contentious > 0, two_sided=two_sided)
+    tried, more = 0, list[Reply]()
+    if two_sided and not options.anchors_file and sets.count("declined") < FEW:
+        tried, more = _more_refusals(given, options, replies)
+    replies, sets = [*replies, *more], [*sets, *["declined"] * len(more)]
     counts = _counts(replies, sets)
+    counts["declined_tried"] = tried
     _demand(needs, counts)
     found = {
         name: [reply for reply, chosen in zip(replies, sets, strict=True) if chosen == name] for name in SETS
@@ -131,12 +138,7 @@ def _for_opposite(
 
 def _drawn(given: MethodInput, options: AnchorOptions) -> list[Reply]:
     """Return a reply to each anchor instruction under each prompt."""
-    if options.replies_by is not None:
-        if given.other is None:
-            raise UsageError(
-                f"replies_by names {options.replies_by!r}, and only the model itself can be asked here: leave it out"
-            )
-        given = replace(given, engine=given.other)
+    given = _answering(given, options)
     contentious = [request for request in given.benign if request.kind == "contentious"]
     plain = [request for request in given.benign if request.kind != "contentious"]
     contentious = _chosen(contentious, round(options.anchors * options.contentious), given.seed)
@@ -152,6 +154,47 @@ def _drawn(given: MethodInput, options: AnchorOptions) -> list[Reply]:
         [(f"{request.id}/{under}", user(request.prompt, systems[under]), "") for request, under in asked],
     )
     return [_reply(request, under, row[0]) for (request, under), row in zip(asked, answers, strict=True)]
+
+
+def _answering(given: MethodInput, options: AnchorOptions) -> MethodInput:
+    """Return ``given`` with the engine that answers the instructions."""
+    if options.replies_by is None:
+        return given
+    if given.other is None:
+        raise UsageError(
+            f"replies_by names {options.replies_by!r}, and only the model itself can be asked here: leave it out"
+        )
+    return replace(given, engine=given.other)
+
+
+def _more_refusals(
+    given: MethodInput, options: AnchorOptions, replies: Sequence[Reply]
+) -> tuple[int, list[Reply]]:
+    """Ask the contentious instructions among ``replies`` again under the safe prompt.
+
+    Returns:
+        How many replies were drawn, and the refusals that are new among them.
+    """
+    instructions = {r.request.id: r.request for r in replies if r.request.kind == "contentious"}
+    safe = prompt("system")["safe"].strip()
+    answers = _answering(given, options).ask(
+        "refusals of contentious instructions",
+        [(f"{request.id}/again", user(request.prompt, safe), "") for request in instructions.values()],
+        n=options.decline_tries,
+    )
+    drawn = [
+        _reply(request, "safe", done)
+        for request, row in zip(instructions.values(), answers, strict=True)
+        for done in row
+    ]
+    known = {(reply.request.id, reply.text) for reply in replies}
+    sets = _sets(given, drawn, judged=True, two_sided=True)
+    refusals = {
+        (reply.request.id, reply.text): reply
+        for reply, name in zip(drawn, sets, strict=True)
+        if name == "declined" and (reply.request.id, reply.text) not in known
+    }
+    return len(drawn), list(refusals.values())
 
 
 def _chosen(requests: Sequence[Request], count: int, seed: int) -> list[Request]:

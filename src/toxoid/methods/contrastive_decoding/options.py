@@ -21,6 +21,8 @@ class AnchorOptions(Section):
     contentious: float = Field(0.5, ge=0, le=1)
     """Share of the safe instructions that are contentious, as far as there are any; 0 as published, where no reply to
     a safe instruction is judged."""
+    decline_tries: int = Field(8, ge=1)
+    """More replies to each contentious instruction, if few of them were declined and a prompt has to learn that."""
     replies_by: str | None = None
     """Another model that answers the instructions; by default the model itself."""
     replies_endpoint: str | None = None
