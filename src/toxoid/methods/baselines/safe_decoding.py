@@ -40,7 +40,7 @@ class SafeDecoding:
     def synthesise(self, given: MethodInput) -> TrainingSet:
         """Make the expert's training set: the model's refusals of harmful instructions."""
         options = _options(given.options)
-        wanted = AnchorOptions(anchors=options.anchors, contentious=0.0)
+        wanted = AnchorOptions.model_validate({"anchors": options.anchors, "contentious": 0.0})
         anchors, counts = make_anchors(replace(given, benign=()), wanted, needs=("refused",))
         return TrainingSet(anchors.refused, counts)
 
