@@ -196,8 +196,23 @@ def test_what_was_missed_is_read_in_one_pass():
     contrast = Contrast(plausibility=0.0, divergence=1.0)
     with watched(model) as shapes:
         draw(model, PAIRS[:1], [path(tokens=30)], contrast)
-    caught_up = [columns for rows, columns in shapes if rows == 1 and columns > 1]
+    caught_up = [columns for rows, columns in shapes[1:] if columns > 1]
     assert caught_up == [2, 4, 8]  # looks at tokens 1, 2, 4, 8, 16 and then every 16
+
+
+def test_contexts_that_catch_up_go_on_in_one_pass():
+    model = tiny_model("llama")
+    with watched(model) as shapes:
+        draw(model, PAIRS[:1], [path(tokens=4)], Contrast(plausibility=0.0, divergence=1.0))
+    assert shapes[-3:] == [(2, 1), (1, 1), (2, 2)]
+
+
+def test_where_much_would_be_read_again_the_other_context_catches_up_alone():
+    model = tiny_model("llama")
+    pairs = [((40, i), (41, i)) for i in range(40)]
+    with watched(model) as shapes:
+        draw(model, pairs, [path(i, tokens=4) for i in range(40)], Contrast(plausibility=0.0, divergence=1.0))
+    assert shapes[-4:] == [(80, 1), (40, 1), (40, 1), (40, 2)]
 
 
 def test_the_contrasted_tokens_are_counted():

@@ -3,7 +3,8 @@
 Both are rows of one batch, side by side, so that a step goes through the weights once (at small batches that is
 what a step costs). The negative row is needed only where the contrast has a say. Where it has none, because a gate
 is closed or because the plausibility mask leaves a single token, it stays behind, and catches up with all it has
-missed in one pass when it is needed again: what is drawn is the same, up to the last bits of the logits.
+missed in one pass when it is needed again. If that is foreseen and not much, the positive row reads it again along with
+it rather than its last token in another pass. What is drawn is the same, up to the last bits of the logits.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from toxoid.engines.decoding import Gate, Node, OneContext, Reading
 from toxoid.engines.forward import Rows
 
 _LONGEST_INTERVAL = 16
+_MOST_AGAIN = 32
+"""Tokens of the positive context that are read again rather than in a pass of their own: a pass costs about as much."""
 
 
 class TwoContexts(OneContext):
@@ -45,23 +48,24 @@ class TwoContexts(OneContext):
         """See :class:`toxoid.engines.decoding.Source`."""
         self.nodes = list(nodes)
         self._rows.place([2 * source + side for source in sources for side in (0, 1)])
-        self._behind = [self._behind[source] for source in sources]
-        tokens = [node.ids[-1] for node in nodes]
+        self._behind = [self._behind[source] + 1 for source in sources]
         if self._together():
-            both = [token for token in tokens for _ in (0, 1)]
+            missed = max(self._behind)
+            both = [node.ids[-missed:] for node in nodes for _ in (0, 1)]
+            self._behind = [0] * len(nodes)
             logits = self._rows.append(both, slice(0, len(both)))
             self._combine(logits[0::2], logits[1::2])
         else:
-            positive = self._rows.append(tokens, slice(0, 2 * len(nodes), 2))
-            self._behind = [behind + 1 for behind in self._behind]
+            positive = self._rows.append([node.ids[-1:] for node in nodes], slice(0, 2 * len(nodes), 2))
             self._combine(positive, None)
 
     def _together(self) -> bool:
-        """Whether both contexts go on in one pass: none is behind, and most nodes will probably need both."""
+        """Whether both contexts go on in one pass: most nodes will probably need both, and little is read again."""
         if not self._rows.lazy:
             return True
         expected = sum(self._open(node) and not node.gate.decided for node in self.nodes)
-        return not any(self._behind) and 2 * expected >= len(self.nodes)
+        again = len(self.nodes) * (max(self._behind) - 1)
+        return again <= _MOST_AGAIN and 2 * expected >= len(self.nodes)
 
     def _open(self, node: Node) -> bool:
         """Whether the gates let the next token of a node be contrasted."""
@@ -109,18 +113,11 @@ class TwoContexts(OneContext):
         whole = len(nodes) == len(self.nodes)
         numbers = [2 * i + 1 for i in nodes]
         rows = slice(1, 2 * len(nodes), 2) if whole else torch.tensor(numbers, device=self._rows.device)
-        tokens = [_last(self.nodes[i], missed) for i in nodes]
+        tokens = [self.nodes[i].ids[-missed:] for i in nodes]
         logits = self._rows.run(tokens, [self._rows.starts[row] for row in numbers], rows)
         for i in nodes:
             self._behind[i] = 0
         return logits
-
-
-def _last(node: Node, count: int) -> Sequence[int]:
-    """Return the last ``count`` tokens in a node's negative context; those read before are read again."""
-    if count <= len(node.ids):
-        return node.ids[-count:]
-    return [*(node.against or ())[len(node.ids) - count :], *node.ids]
 
 
 def passed(gate: Gate, contrast: Contrast, *, free: bool, looked: bool, used: bool) -> Gate:

@@ -147,7 +147,7 @@ class OneContext:
     def go_on(self, sources: Sequence[int], nodes: Sequence[Node]) -> None:
         """See :class:`Source`."""
         self._rows.place(sources)
-        logits = self._rows.append([node.ids[-1] for node in nodes], slice(0, len(nodes)))
+        logits = self._rows.append([node.ids[-1:] for node in nodes], slice(0, len(nodes)))
         self.logits = self._masked(logits)
 
     def _masked(self, logits: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ import torch
 
 from toxoid.engines.kv_cache import KnownPrefix, Selection, SlotCache, row_cache
 from toxoid.engines.prefix_tree import Tokens, readings, rounds
+from toxoid.engines.row_attention import faster_attention
 from toxoid.engines.soft_prompt import embed, embeddings_of
 
 
@@ -60,10 +61,10 @@ class Rows:
         self.cache.place(sources)
         self.starts = [self.starts[row] for row in sources]
 
-    def append(self, tokens: Sequence[int], rows: slice) -> torch.Tensor:
-        """Let all rows be longer by a column, read one token in each of ``rows``, and return the logits after it."""
+    def append(self, tokens: Sequence[Sequence[int]], rows: slice) -> torch.Tensor:
+        """Let all rows be longer by a column, read the last ``tokens`` of each of ``rows``, and return the logits."""
         self.length += 1
-        return self.run([(token,) for token in tokens], self.starts[rows], rows)
+        return self.run(tokens, self.starts[rows], rows)
 
     def run(
         self, tokens: Sequence[Sequence[int]], starts: Sequence[int], rows: Selection | None
@@ -83,13 +84,14 @@ class Rows:
         first = torch.tensor(starts, device=self.device)[:, None]
         mask = (columns >= first).long()
         optional = {"position_ids": (columns[-width:] - first).clamp(min=0), "logits_to_keep": 1}
-        output = self.model(
-            **self._given(ids),
-            attention_mask=mask[:, -width:] if self._recurrent else mask,
-            use_cache=True,
-            **{"cache_params" if self._recurrent else "past_key_values": self.cache.past},
-            **{name: value for name, value in optional.items() if name in self._takes},
-        )
+        with faster_attention(self.model):
+            output = self.model(
+                **self._given(ids),
+                attention_mask=mask[:, -width:] if self._recurrent else mask,
+                use_cache=True,
+                **{"cache_params" if self._recurrent else "past_key_values": self.cache.past},
+                **{name: value for name, value in optional.items() if name in self._takes},
+            )
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
