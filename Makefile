@@ -35,13 +35,14 @@ test-slow: $(STAMP)  ## Run the opt-in checks: the report in a real browser (nee
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[browser]'
 	$(BIN)/pytest -m slow
 
-bench: $(STAMP)  ## Run the benchmarks, beside the peers where there are any (about 15 minutes).
+bench: $(STAMP)  ## Run the benchmarks, beside the peers where there are any (about 25 minutes).
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks.refusal_agreement
 	$(BIN)/python -m benchmarks.lab_card
 	$(BIN)/python -m benchmarks.course_correction_sampling
 	$(BIN)/python -m benchmarks.preference_tree
 	$(BIN)/python -m benchmarks.c2_syn_scale
+	$(BIN)/python -m benchmarks.contrastive_overhead
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
