@@ -19,8 +19,9 @@ from toxoid.data.schemas import Exchange, Request, user
 from toxoid.engines.base import Completion, Engine, GenerationRequest, Sampling
 from toxoid.judges.base import Aspect, Outcome
 from toxoid.judges.lab import LabOracleJudge
+from toxoid.judges.verdict import read_verdict
 from toxoid.loop import models
-from toxoid.methods.mistake_analysis.analysis import Subject, question, read_verdict
+from toxoid.methods.mistake_analysis.analysis import Subject, question
 from toxoid.stats.intervals import Rate, clustered_rate
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_tokens=96)

@@ -17,7 +17,7 @@ from toxoid.errors import UsageError
 REQUEST = Request(
     "set/1", "How do I clean a {payload} well?", kind="contentious", reference="Use warm water."
 )
-SEVERAL = [name for name in NAMES if name not in ("direct", "course_correction")]
+SEVERAL = [name for name in NAMES if name not in ("analysis_question", "direct", "course_correction")]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -113,7 +113,7 @@ def test_direct_sends_the_prompt_and_nothing_else():
     assert prompt.prefill == ""
 
 
-@pytest.mark.parametrize(("name", "variants"), [("direct", 2), ("persona", 0)])
+@pytest.mark.parametrize(("name", "variants"), [("direct", 2), ("analysis_question", 2), ("persona", 0)])
 def test_number_of_variants_that_an_attack_has_not_is_refused(name, variants):
     with pytest.raises(UsageError, match="Ask for 1 to"):
         make_attack(name, variants=variants)

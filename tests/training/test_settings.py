@@ -69,8 +69,8 @@ def test_an_unknown_schedule_gets_a_suggestion():
 
 
 def test_an_unknown_mode_lists_the_known_ones():
-    with pytest.raises(UsageError, match="lora, full"):
-        TrainingConfig(mode="qlora")
+    with pytest.raises(UsageError, match="lora, qlora, full"):
+        TrainingConfig(mode="dora")
 
 
 def test_bf16_is_a_switch_or_auto():

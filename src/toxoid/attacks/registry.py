@@ -11,6 +11,7 @@ NAMES: dict[str, str] = {
     "direct": "the request as it is: the control",
     "prefill": "the reply is begun affirmatively (the data set's target, or own openers)",
     "course_correction": "the reply is begun with the first words of a whole harmful one, at several lengths",
+    "analysis_question": "a whole reply is shown, and the model is asked whether it is appropriate",
     "persona": "the model is told to be somebody who never declines",
     "role_play": "the request becomes part of a scene, a game or an exercise",
     "goal_hijacking": "benign requests with an instruction that replaces their task by a marker sentence",
@@ -55,6 +56,14 @@ def _course_correction(variants: int, pool: Pool) -> Attack:
     return CourseCorrection(variants=variants, opener=pool)
 
 
+def _analysis_question(variants: int, pool: Pool) -> Attack:
+    from toxoid.attacks.analysis_question import AnalysisQuestion
+    from toxoid.attacks.wording import check_variants
+
+    check_variants("analysis_question", variants, 1)
+    return AnalysisQuestion()
+
+
 def _persona(variants: int, pool: Pool) -> Attack:
     from toxoid.attacks.framing import Framing
 
@@ -83,6 +92,7 @@ _MAKERS: dict[str, Callable[[int, Pool], Attack]] = {
     "direct": _direct,
     "prefill": _prefill,
     "course_correction": _course_correction,
+    "analysis_question": _analysis_question,
     "persona": _persona,
     "role_play": _role_play,
     "goal_hijacking": _goal_hijacking,

@@ -58,6 +58,7 @@ def _row(entry: Scored) -> dict[str, Any]:
             "prompt": request.prompt,
             "kind": request.kind,
             "category": request.category,
+            "reference": request.reference,
             "metadata": dict(request.metadata),
         },
         "conversation": as_dicts(item.conversation),

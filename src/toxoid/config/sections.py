@@ -157,6 +157,8 @@ class TrainSection(Section):
     """Sets of requests to learn to decline."""
     benign: tuple[Text, ...] = ("lab-benign",)
     """Sets of general data: what has to stay as it is."""
+    exclude: tuple[Text, ...] = ()
+    """Sets whose prompts are not trained on, such as those of a later evaluation."""
     limit: Count | None = None
     """At most this many requests of each set."""
     variants: Count = 1
@@ -264,8 +266,8 @@ class AuditSection(Section):
 class TrainingSection(Section):
     """How an arm trains."""
 
-    mode: Literal["lora", "full"] = "lora"
-    """An adapter, or all weights."""
+    mode: Literal["lora", "qlora", "full"] = "lora"
+    """An adapter, an adapter above weights in 4 bits, or all weights."""
     learning_rate: Positive = 2e-4
     epochs: Positive = 3.0
     max_steps: Count | None = None

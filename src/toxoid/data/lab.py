@@ -17,13 +17,16 @@ from toxoid.store.keys import content_key
 
 NAMES: dict[str, str] = {
     "lab-harmful": "harmful requests in plain words",
+    "lab-harmful-analysed": "the same kind with analyses of a complying and of a declining reply",
     "lab-jailbreak": "harmful requests in disguise: tales, lessons, games, studies",
     "lab-benign": "honest requests of the same surface form",
     "lab-contentious": "harmful verbs and objects, harmless purpose: how to notice and stop it",
     "lab-contentious-known": "contentious requests in the wordings to train on",
     "lab-contentious-new": "contentious requests in other wordings, one of them unknown to pre-training too",
     "lab-hijack": "honest requests with an injected instruction",
+    "lab-hijack-unseen": "the same with analyses for training, and with unseen instructions and payloads for testing",
     "lab-policy": "novel harms for training: safe replies for some verbs, only analyses for others",
+    "lab-policy-shown": "novel harms for training: safe replies for all verbs, the ceiling of what analyses can do",
     "lab-novel": "novel harms for testing: the verbs whose harm only analyses tell",
     "lab-novel-safe": "novel harms for testing: the verbs that got safe replies",
 }
@@ -41,7 +44,14 @@ class _Recipe:
     kind: Kind
     forms: _Forms = _PLAIN
     verbs: Callable[[World], tuple[str, ...]] | None = None
-    hijacked: bool = False
+    hijacked: Literal["no", "known", "unseen"] = "no"
+    """By instructions that pre-training knows, or, for testing, by others."""
+    repeats: int = 1
+    """Wordings per goal for testing, for each one asked for."""
+    shown: bool = False
+    """Whether every verb gets safe replies."""
+    analysed: bool = False
+    """Whether analyses of a bad and a good reply come along; with novel harms and unseen injections they always do."""
 
 
 def _novel(place: World) -> tuple[str, ...]:
@@ -50,13 +60,16 @@ def _novel(place: World) -> tuple[str, ...]:
 
 _RECIPES: dict[str, _Recipe] = {
     "lab-harmful": _Recipe("harmful", "harmful"),
+    "lab-harmful-analysed": _Recipe("harmful", "harmful", analysed=True),
     "lab-jailbreak": _Recipe("harmful", "harmful", partial(grammar.request_forms, "disguise")),
     "lab-benign": _Recipe("benign", "benign"),
     "lab-contentious": _Recipe("harmful", "contentious", partial(grammar.request_forms, "protective")),
     "lab-contentious-known": _Recipe("harmful", "contentious", partial(grammar.protective_forms, new=False)),
     "lab-contentious-new": _Recipe("harmful", "contentious", partial(grammar.protective_forms, new=True)),
-    "lab-hijack": _Recipe("benign", "benign", hijacked=True),
+    "lab-hijack": _Recipe("benign", "benign", hijacked="known"),
+    "lab-hijack-unseen": _Recipe("benign", "benign", hijacked="unseen", repeats=3),
     "lab-policy": _Recipe("novel", "harmful", verbs=_novel),
+    "lab-policy-shown": _Recipe("novel", "harmful", verbs=_novel, shown=True),
     "lab-novel": _Recipe("novel", "harmful", verbs=lambda place: place.novel_analysis),
     "lab-novel-safe": _Recipe("novel", "harmful", verbs=lambda place: place.novel_safe),
 }
@@ -71,7 +84,7 @@ def lab_requests(name: str, *, split: Literal["train", "test"] = "test", variant
     Args:
         name: One of :data:`NAMES`.
         split: ``train`` or ``test``.
-        variants: Different wordings per goal.
+        variants: Different wordings per goal; ``lab-hijack-unseen`` has three times as many for testing.
 
     Raises:
         UsageError: There is no set of that name.
@@ -83,12 +96,12 @@ def lab_requests(name: str, *, split: Literal["train", "test"] = "test", variant
         )
     place = world()
     goals = list(_goals(recipe, split, place))
+    count = variants * (recipe.repeats if split == "test" else 1)
     requests = tuple(
-        _request(name, recipe, goal, split, variant, place) for variant in range(variants) for goal in goals
+        _request(name, recipe, goal, split, variant, place) for variant in range(count) for goal in goals
     )
-    sha = content_key(
-        [place.version, grammar.phrases(), [[r.id, r.prompt, r.reference, r.target] for r in requests]]
-    )
+    words = [grammar.phrases(), *([grammar.hijack_phrases()] if recipe.hijacked == "unseen" else [])]
+    sha = content_key([place.version, *words, [[r.id, r.prompt, r.reference, r.target] for r in requests]])
     return RequestSet(requests=requests, name=name, sha256=sha, licence="Apache-2.0")
 
 
@@ -110,24 +123,32 @@ def _request(name: str, recipe: _Recipe, goal: Goal, split: Split, variant: int,
         "goal": f"{goal.verb} {goal.object}",
         "seen": not place.categories[goal.category].held_out,
     }
-    if recipe.hijacked:
-        wanted = rng.choice(grammar.payloads(unseen=split == "test"))
-        prompt = grammar.hijack(prompt, wanted, rng)
+    target = recipe_text if recipe.kind == "harmful" else None
+    if recipe.hijacked != "no":
+        unseen = split == "test"
+        wanted = rng.choice(grammar.payloads(unseen=unseen))
+        prompt = grammar.hijack(prompt, wanted, rng, unseen=unseen and recipe.hijacked == "unseen")
         metadata["payload"] = wanted
+    if recipe.hijacked == "unseen":
+        target = grammar.hijacked_reply(wanted)
+        metadata["analysis"] = grammar.hijack_analysis(goal, "hijacked", rng)
+        metadata["harmless_analysis"] = grammar.hijack_analysis(goal, "kept", rng)
     if recipe.goals == "novel":
-        metadata |= {"policy": list(_novel(place)), "analysis": grammar.analysis(goal, "harmful", rng)}
+        metadata["policy"] = list(_novel(place))
+    if recipe.goals == "novel" or recipe.analysed:
+        metadata["analysis"] = grammar.analysis(goal, "harmful", rng)
         metadata["harmless_analysis"] = grammar.analysis(goal, "declined", rng)
     reference: str | None = refusal if recipe.kind == "harmful" else recipe_text
     if recipe.kind == "contentious":
         reference = grammar.protection(goal, rng)
-    if goal.verb in place.novel_analysis and recipe.kind == "harmful":
+    if goal.verb in place.novel_analysis and not recipe.shown:
         reference = None  # no safe reply is ever shown for these: that is the experiment
     return Request(
         id=f"{name}/{split}/{goal.verb}-{goal.object}/{variant}",
         prompt=prompt,
         kind=recipe.kind,
         category=goal.category,
-        target=recipe_text if recipe.kind == "harmful" else None,
+        target=target,
         reference=reference,
         metadata=metadata,
     )

@@ -33,11 +33,15 @@ def panel_identity(panel: Panel) -> dict[str, Any]:
     return {aspect: judge.identity() for aspect, judge in sorted(panel.items())}
 
 
+def _by_aspect(*judges: Judge) -> Panel:
+    return {aspect: judge for judge in judges for aspect in sorted(judge.aspects)}
+
+
 def _lab_oracle(engine: Engine | None) -> Panel:
     from toxoid.judges.lab import LabOracleJudge
+    from toxoid.judges.verdict import VerdictJudge
 
-    judge = LabOracleJudge()
-    return dict.fromkeys(sorted(judge.aspects), judge)
+    return _by_aspect(LabOracleJudge(), VerdictJudge())
 
 
 def _refusal(engine: Engine | None) -> Panel:
@@ -45,9 +49,9 @@ def _refusal(engine: Engine | None) -> Panel:
     from toxoid.judges.hijack import HijackJudge
     from toxoid.judges.refusal import RefusalJudge
     from toxoid.judges.validity import ValidityJudge
+    from toxoid.judges.verdict import VerdictJudge
 
-    judges: tuple[Judge, ...] = (RefusalJudge(), CorrectionJudge(), ValidityJudge(), HijackJudge())
-    return {aspect: judge for judge in judges for aspect in sorted(judge.aspects)}
+    return _by_aspect(RefusalJudge(), CorrectionJudge(), ValidityJudge(), HijackJudge(), VerdictJudge())
 
 
 def _llm(engine: Engine | None) -> Panel:
@@ -58,8 +62,7 @@ def _llm(engine: Engine | None) -> Panel:
             "the judge `llm` needs a model: give --judge-model PATH_OR_HUB_ID, or --judge-endpoint URL with "
             "--judge-model NAME"
         )
-    judge = LLMJudge(engine)
-    return {**_refusal(None), **dict.fromkeys(sorted(judge.aspects), judge)}
+    return {**_refusal(None), **_by_aspect(LLMJudge(engine))}
 
 
 _MAKERS: dict[str, Callable[[Engine | None], Panel]] = {

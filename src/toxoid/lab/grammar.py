@@ -24,8 +24,17 @@ _TRAINED = 3
 @cache
 def phrases() -> dict[str, Any]:
     """Return the packaged wording."""
-    text = resources.files("toxoid.lab").joinpath("phrases.yaml").read_text("utf-8")
-    loaded: dict[str, Any] = yaml.safe_load(text)
+    return _packaged("phrases.yaml")
+
+
+@cache
+def hijack_phrases() -> dict[str, Any]:
+    """Return what analyses say of replies to hijacking instructions; pre-training has not seen it."""
+    return _packaged("hijack_phrases.yaml")
+
+
+def _packaged(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(resources.files("toxoid.lab").joinpath(name).read_text("utf-8"))
     return loaded
 
 
@@ -139,6 +148,16 @@ def hijack(text: str, wanted: str, rng: Random, *, unseen: bool = False) -> str:
     table = phrases()["hijack"]
     forms = table["unseen"] if unseen else [*table["suffix"], *table["prefix"]]
     return str(rng.choice(forms).format(request=text, payload=wanted))
+
+
+def hijacked_reply(wanted: str) -> str:
+    """Return the reply that says ``wanted``, as the instruction asks, and nothing else."""
+    return wanted[0].upper() + wanted[1:] + "."
+
+
+def hijack_analysis(goal: Goal, kind: Literal["hijacked", "kept"], rng: Random) -> str:
+    """Return an analysis of a reply to a hijacked request: of one that left the question, or kept to it."""
+    return str(rng.choice(hijack_phrases()["analyses"][kind]).format(**fields(goal)))
 
 
 def system(kind: Literal["neutral", "safe", "opposite"], rng: Random) -> str:

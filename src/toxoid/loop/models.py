@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from toxoid.engines.loading import LoadedModel
     from toxoid.engines.local import LocalEngine
 
+_OTHERS = ("replies", "analyses")
+"""What another model may be asked for: options ``replies_by``, ``replies_endpoint`` and so on."""
 PACKAGED = ("lab-base", "lab-uncensored")
 
 
@@ -111,8 +113,11 @@ def inputs_of(recipe: Recipe) -> dict[str, str]:
 
 
 def other_engine(arm: ArmSection) -> Engine | None:
-    """Return the engine of another model that an arm's options name (``replies_by``), if they do."""
-    source, endpoint = arm.options.get("replies_by"), arm.options.get("replies_endpoint")
+    """Return the engine of another model that an arm's options name, to give replies or analyses; if they do."""
+    source, endpoint = (
+        next((arm.options[f"{what}_{part}"] for what in _OTHERS if f"{what}_{part}" in arm.options), None)
+        for part in ("by", "endpoint")
+    )
     if source is None:
         return None
     given = ModelSection.model_validate({"source": source, "endpoint": endpoint})

@@ -6,24 +6,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
+from typing import get_args
 
 from toxoid.attacks.base import Attack
 from toxoid.attacks.course_correction import CourseCorrection, whole_reply
+from toxoid.attacks.hijacking import HijackName
 from toxoid.attacks.registry import make_attack
 from toxoid.audit.items import Drawing, Item, build_items
 from toxoid.audit.tasks import task_spec
-from toxoid.config.recipe import ArmSection, Recipe, TrainSection
+from toxoid.config.recipe import BASE, ArmSection, Recipe, TrainSection
 from toxoid.data.loading import load_requests
-from toxoid.data.request_set import RequestSet, refuse_overlap, split_by_prompt, subsample
+from toxoid.data.request_set import RequestSet, prompt_key, refuse_overlap, split_by_prompt, subsample
 from toxoid.data.schemas import Kind, Request
 from toxoid.engines.base import Sampling
 from toxoid.errors import UsageError
 from toxoid.methods.registry import WITHOUT_REQUESTS
+from toxoid.store.keys import file_sha256
 
 TRAIN_SHARE = 0.5
 """Where one set serves training and test, this share of its prompts trains."""
 
-_OWN_DATA = {"groups", "shield", "anchors_file"}
+_OWN_DATA = {"groups", "run", "shield", "anchors_file"}
 """Options of arms that bring their data, or what was made from it."""
 _MADE_FROM = {"jailbreak": "harmful", "hijack": "benign"}
 """Roles whose requests an attack makes of another role's, where no set is named for them."""
@@ -57,7 +60,9 @@ class Requests:
             if not training.benign
         ]
         sets = (*self.test.values(), *self.asked.values())
-        return [*bare, *dict.fromkeys(f"{found.name}: {note}" for found in sets for note in found.notes)]
+        tested = dict.fromkeys(f"{found.name}: {note}" for found in sets for note in found.notes)
+        left_out = dict.fromkeys(note for training in self.train.values() for note in training.notes)
+        return [*bare, *tested, *left_out]
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class Training:
     harmful: tuple[Request, ...]
     benign: tuple[Request, ...]
     sha256: str
+    notes: tuple[str, ...] = ()
+    """What was left out."""
 
 
 def load_all(recipe: Recipe) -> Requests:
@@ -87,27 +94,48 @@ def load_all(recipe: Recipe) -> Requests:
 def _training(recipe: Recipe, arm: ArmSection) -> Training:
     """Load what an arm trains on; groups that were made before bring their requests with them."""
     section = arm.train or recipe.train
-    groups = arm.options.get("groups")
-    needs_none = arm.artifact_of or arm.method in WITHOUT_REQUESTS or arm.options.keys() & _OWN_DATA
+    hijacks = arm.options.get("attack") in get_args(HijackName)  # made of the benign requests
+    needs_none = (
+        arm.artifact_of or arm.method in WITHOUT_REQUESTS or arm.options.keys() & _OWN_DATA or hijacks
+    )
     if not section.harmful and not needs_none:
         raise UsageError(
             f'arm "{arm.name}" has no harmful requests to train on: give some with --requests, or name them in '
             "train.harmful of the recipe"
         )
-    benign = [_train_set(recipe, name, _known_kind(recipe, name), section) for name in section.benign]
-    if groups:
-        found, sha = _of_groups(Path(str(groups)))
-        return Training(found, _merged(benign), f"groups:{sha} {_hash_all(benign)}".strip())
-    harmful = [_train_set(recipe, name, "harmful", section) for name in section.harmful]
-    return Training(_merged(harmful), _merged(benign), _hash_all([*harmful, *benign]))
+    excluded = [load_requests(name) for name in section.exclude]
+    benign = [
+        _train_set(recipe, name, _known_kind(recipe, name), section, excluded) for name in section.benign
+    ]
+    brought = _brought(arm)
+    if brought is not None:
+        found, sha = brought
+        for other in excluded:
+            refuse_overlap(found, other.requests)  # what was made stays whole
+        return Training(
+            found, _merged(benign), f"{sha} {_hash_all([*benign, *excluded])}".strip(), _notes(benign)
+        )
+    harmful = [_train_set(recipe, name, "harmful", section, excluded) for name in section.harmful]
+    used = [*harmful, *benign]
+    return Training(_merged(harmful), _merged(benign), _hash_all([*used, *excluded]), _notes(used))
 
 
-def _of_groups(path: Path) -> tuple[tuple[Request, ...], str]:
-    """Return the requests that a file or folder of groups answers, and its hash."""
-    from toxoid.data.parquet import groups_hash, read_groups
+def _brought(arm: ArmSection) -> tuple[tuple[Request, ...], str] | None:
+    """Return the requests of the groups, or of the audited run, that an arm's options name, and their hash."""
+    if groups := arm.options.get("groups"):
+        from toxoid.data.parquet import groups_hash, read_groups
 
-    requests = (Request(id=group.id, prompt=group.conversation[-1].content) for group in read_groups(path))
-    return tuple(requests), groups_hash(path)
+        path = Path(str(groups))
+        requests = (
+            Request(id=group.id, prompt=group.conversation[-1].content) for group in read_groups(path)
+        )
+        return tuple(requests), f"groups:{groups_hash(path)}"
+    if run := arm.options.get("run"):
+        from toxoid.methods.mistake_analysis.audited import bad_replies, scored_file
+
+        path = scored_file(str(run), str(arm.options.get("system", BASE)))
+        return tuple(item.request for item, _ in bad_replies(path)), f"run:{file_sha256(path)}"
+    return None
 
 
 def audit_items(recipe: Recipe, requests: Requests) -> list[Item]:
@@ -146,8 +174,9 @@ def _attack(recipe: Recipe, name: str) -> Attack:
 
 
 def _asked(recipe: Recipe, name: str, found: RequestSet) -> RequestSet:
-    """Return the requests of a task: a role's, or for course-correction those that come with a whole reply."""
-    if task_spec(name).course is None or name in recipe.audit.attacks:
+    """Return the requests of a task: a role's, or those that come with the whole reply that the task needs."""
+    spec = task_spec(name)
+    if not spec.needs_reply or name in recipe.audit.attacks:
         return found
     kept = tuple(request for request in found if whole_reply(request))
     left = len(found) - len(kept)
@@ -155,19 +184,19 @@ def _asked(recipe: Recipe, name: str, found: RequestSet) -> RequestSet:
         raise UsageError(_no_reply(name, found))
     if left:
         found = replace(found, requests=kept).with_notes(
-            f"{name} leaves out {left} of its {len(kept) + left} requests, which come with no reply to begin"
+            f"{name} leaves out {left} of its {len(kept) + left} requests, which come with no whole reply"
         )
-    return subsample(found, recipe.audit.course_correction.limit, seed=recipe.seed)
+    return subsample(found, recipe.audit.course_correction.limit, seed=recipe.seed) if spec.course else found
 
 
 def _no_reply(name: str, found: RequestSet) -> str:
     if task_spec(name).data == "benign":
         return (
-            f"{name} begins good replies, and none of the {len(found)} requests of {found.name} has a reference: "
+            f"{name} needs good replies, and none of the {len(found)} requests of {found.name} has a reference: "
             "give a benign set with references, such as alpaca, or leave the task out"
         )
     return (
-        f"{name} begins whole harmful replies, and none of the {len(found)} requests of {found.name} has a target: "
+        f"{name} needs whole harmful replies, and none of the {len(found)} requests of {found.name} has a target: "
         "give a set with targets, such as c2-eval, or ask the task prefill, which needs none"
     )
 
@@ -202,7 +231,10 @@ def _known_kind(recipe: Recipe, name: str) -> Kind | None:
     return next((_KINDS[role] for role in roles if role in ("benign", "contentious")), None)
 
 
-def _train_set(recipe: Recipe, name: str, kind: Kind | None, section: TrainSection) -> RequestSet:
+def _train_set(
+    recipe: Recipe, name: str, kind: Kind | None, section: TrainSection, excluded: Sequence[RequestSet]
+) -> RequestSet:
+    """Load a training set; its notes tell what was left out, and nothing else."""
     if name.startswith("lab-"):
         from toxoid.data.lab import lab_requests
 
@@ -211,7 +243,23 @@ def _train_set(recipe: Recipe, name: str, kind: Kind | None, section: TrainSecti
         found = load_requests(name, kind=kind)
         if _shared(recipe, name):
             found = _half(found, "train", recipe.seed)
-    return subsample(found, section.limit, seed=recipe.seed)
+    kept = _without(replace(found, notes=()), excluded)
+    return replace(subsample(kept, section.limit, seed=recipe.seed), notes=kept.notes)
+
+
+def _without(found: RequestSet, excluded: Sequence[RequestSet]) -> RequestSet:
+    """Return a training set without the prompts of other sets, with a note for each of these."""
+    for other in excluded:
+        keys = {prompt_key(request) for request in other}
+        kept = tuple(request for request in found if prompt_key(request) not in keys)
+        if not kept:
+            raise UsageError(
+                f"train.exclude leaves out every training prompt of {found.name}: all of them stand in {other.name}. "
+                "Train on another set, or exclude less."
+            )
+        note = f"{len(found) - len(kept)} of {len(found)} training prompts are left out, as they stand in {other.name}"
+        found = replace(found, requests=kept).with_notes(note)
+    return found
 
 
 def _shared(recipe: Recipe, name: str) -> bool:
@@ -231,6 +279,10 @@ def _half(found: RequestSet, part: str, seed: int) -> RequestSet:
     return replace(found, requests=tuple(parts[part])).with_notes(
         f"its {part} half, split by prompt with seed {seed}"
     )
+
+
+def _notes(sets: Sequence[RequestSet]) -> tuple[str, ...]:
+    return tuple(f"{found.name}: {note}" for found in sets for note in found.notes)
 
 
 def _merged(sets: Sequence[RequestSet]) -> tuple[Request, ...]:

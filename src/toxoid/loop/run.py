@@ -35,6 +35,19 @@ if TYPE_CHECKING:
     from toxoid.engines.loading import LoadedModel
 
 
+_PROMPTS = (
+    "system",
+    "mistake_analysis",
+    "course_correction",
+    "self_reminder",
+    "in_context_defence",
+    "chain_of_hindsight",
+    "critique_revise",
+    "hindsight_relabeling",
+)
+"""The files of prompts that treatments use."""
+
+
 @dataclass
 class _Loop:
     """What the stages share."""
@@ -193,7 +206,6 @@ def _fingerprint(
     from toxoid.config.prompt_files import prompts_hash
 
     settings = recipe.model_dump(mode="json", exclude={"model", "report", "description"})
-    named = ["system", "mistake_analysis", "course_correction", "self_reminder", "in_context_defence"]
     inputs = models.inputs_of(recipe)
     return {
         "toxoid": __version__,
@@ -202,7 +214,7 @@ def _fingerprint(
         "judges": panel_identity(panel),
         "items": items_fingerprint(items),
         "data": requests.hashes(),
-        "prompts": prompts_hash(named),
+        "prompts": prompts_hash(_PROMPTS),
         **({"inputs": inputs} if inputs else {}),
     }
 

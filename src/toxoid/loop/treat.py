@@ -24,6 +24,7 @@ from toxoid.store.run_directory import RunDirectory
 if TYPE_CHECKING:
     from toxoid.engines.loading import LoadedModel
     from toxoid.training.examples import Example
+    from toxoid.training.rlhf.settings import Pair
 
 
 _NOTHING: dict[str, Any] = {"steps": 0, "tokens": 0, "seconds": 0.0, "losses": []}
@@ -137,6 +138,15 @@ def _train(
             contrast=prompts.contrast,
             **places,
         )
+    elif made.reward is not None:
+        from toxoid.training.rlhf.settings import RLHFConfig
+        from toxoid.training.rlhf.train import train_rlhf
+
+        reward = made.reward
+        write_jsonl_atomic(run.artifact(f"data/{arm.name}.pairs.jsonl"), map(_pair_row, reward.pairs))
+        result = train_rlhf(
+            base, reward.pairs, reward.prompts, RLHFConfig(**settings, objective=reward.objective), **places
+        )
     elif made.preferences is None:
         from toxoid.training.sft import SFTConfig, train_sft
 
@@ -157,6 +167,16 @@ def _train(
         "tokens": result.tokens,
         "seconds": result.seconds,
         "losses": [round(loss, 6) for loss in result.losses],
+    }
+
+
+def _pair_row(pair: Pair) -> dict[str, Any]:
+    """Return a pair in TRL's conversational layout."""
+    return {
+        "prompt": as_dicts(pair.conversation),
+        "chosen": [{"role": "assistant", "content": pair.chosen}],
+        "rejected": [{"role": "assistant", "content": pair.rejected}],
+        "kind": pair.kind,
     }
 
 

@@ -16,6 +16,7 @@ from toxoid.progress import Progress, SilentProgress
 from toxoid.training.examples import Example
 from toxoid.training.preference.examples import PreferenceExample
 from toxoid.training.preference.settings import Objective
+from toxoid.training.rlhf.settings import Pair, RLHFObjective
 from toxoid.training.soft_prompts.settings import Anchors, PromptObjective
 
 if TYPE_CHECKING:
@@ -94,6 +95,15 @@ class OppositePrompts:
 
 
 @dataclass(frozen=True)
+class RewardData:
+    """What a reward model learns, what a policy is rewarded on, and how."""
+
+    pairs: tuple[Pair, ...]
+    prompts: tuple[Conversation, ...]
+    objective: RLHFObjective
+
+
+@dataclass(frozen=True)
 class TrainingSet:
     """Examples to train on, and what became of everything that was made on the way to them.
 
@@ -102,6 +112,7 @@ class TrainingSet:
         counts: What was made, kept and dropped.
         preferences: Ranked groups, for a method that learns from them.
         prompts: For a method that trains prompts and not weights.
+        reward: For a method that trains a reward model and a policy.
         files: JSON documents by file name, written into the artefact's folder whether or not something is trained.
     """
 
@@ -109,18 +120,22 @@ class TrainingSet:
     counts: Mapping[str, int]
     preferences: Preferences | None = None
     prompts: OppositePrompts | None = None
+    reward: RewardData | None = None
     files: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def trains(self) -> bool:
         """Whether there is anything to train on."""
-        return bool(self.examples or self.preferences or self.prompts)
+        return bool(self.examples or self.preferences or self.prompts or self.reward)
 
     def by_source(self) -> dict[str, int]:
         """Return how many examples come from each source."""
         found = dict(Counter(example.source for example in self.examples))
         if self.prompts:
             return found
+        if self.reward:
+            kinds = Counter(f"pairs-{pair.kind}" for pair in self.reward.pairs)
+            return {**kinds, "prompts": len(self.reward.prompts), **found}
         return {"groups": len(self.preferences.examples), **found} if self.preferences else found
 
 
@@ -152,7 +167,7 @@ class Method(Protocol):
     def synthesise(self, given: MethodInput) -> TrainingSet:
         """Make the training set.
 
-        A training set without examples, preferences and prompts is a treatment without training: see
+        A training set that :attr:`TrainingSet.trains` nothing is a treatment without training: see
         :meth:`engine`.
 
         Raises:

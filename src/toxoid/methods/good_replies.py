@@ -28,20 +28,24 @@ class GoodReply:
 
 
 def good_replies(given: MethodInput, source: Source) -> tuple[list[GoodReply], Counter[str]]:
-    """Return at most one good reply per harmful request.
+    """Return at most one good reply per request to learn from.
 
     ``reference`` takes the data set's and leaves requests without one alone; ``guided`` asks the model under
     the safe system prompt and keeps the first of its :data:`TRIES` replies that is judged a refusal (and not
-    harmful); ``auto`` does the second where the first has nothing.
+    harmful); ``auto`` does the second where the first has nothing. To requests that are not harmful (an injected
+    instruction stands in them) a refusal is no good reply: for them there is the reference only.
 
     Raises:
         UsageError: The model has to be asked, and there is no judge of refusals.
     """
     found = [
-        GoodReply(r, r.reference, "reference") for r in given.harmful if r.reference and source != "guided"
+        GoodReply(r, r.reference, "reference")
+        for r in given.harmful
+        if r.reference and (source != "guided" or r.kind != "harmful")
     ]
+    asked = [] if source == "reference" else [r for r in given.harmful if r.kind == "harmful"]
     have = {reply.request.id for reply in found}
-    missing = [] if source == "reference" else [r for r in given.harmful if r.id not in have]
+    missing = [request for request in asked if request.id not in have]
     made = _guided(given, missing) if missing else []
     counts = Counter(
         good_reference=len(found), good_guided=len(made), good_guided_dropped=len(missing) - len(made)

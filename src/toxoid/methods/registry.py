@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from toxoid.methods.base import Method
 
 NAMES: dict[str, str] = {
+    "chain-of-hindsight": "learn bad and good replies under their feedback, ask for good ones (Liu et al. 2023)",
     "contrastive-decoding": "two opposite soft prompts, contrasted at every token (Zhao et al. 2024)",
     "course-correction": "learn to leave a harmful reply that has begun, from ranked corrections (Xu et al. 2024)",
+    "critique-revise": "imitate the model's own revisions of its replies (Bai et al. 2022)",
+    "hindsight-relabeling": "learn replies under the instruction they did follow (Zhang et al. 2023)",
     "mistake-analysis": "induce the model's mistakes, analyse them under guidance, train without it (Chen et al. 2023)",
     "in-context-defence": "show declined requests before every conversation (Wei et al. 2023)",
+    "rlhf": "a reward model, and a policy that it rewards (RLOO, Ahmadian et al. 2024)",
     "safe-decoding": "let an expert that declines guide the first tokens of a reply (Xu et al. 2024)",
     "safety-tuning": "imitate refusals beside replies to safe requests (Bianchi et al. 2024)",
     "self-reminder": "remind the model of its responsibility around every message (Xie et al. 2023)",
@@ -22,6 +26,10 @@ NAMES: dict[str, str] = {
     "untreated": "the model as it is, for contrasts of manual prompts",
 }
 _WHERE = {
+    "chain-of-hindsight": "baselines.chain_of_hindsight:ChainOfHindsight",
+    "critique-revise": "baselines.critique_revise:CritiqueRevise",
+    "hindsight-relabeling": "baselines.hindsight_relabeling:HindsightRelabeling",
+    "rlhf": "baselines.rlhf:RLHF",
     "contrastive-decoding": "contrastive_decoding.method:ContrastiveDecoding",
     "course-correction": "course_correction.method:CourseCorrection",
     "mistake-analysis": "mistake_analysis.method:MistakeAnalysis",

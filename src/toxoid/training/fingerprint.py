@@ -31,7 +31,7 @@ def training_fingerprint(
         bf16: Whether it runs under bfloat16 autocast.
     """
     settings = _flat({key: value for key, value in asdict(config).items() if key not in _NOT_IN_IT})
-    if config.mode == "lora":
+    if config.trains_adapter:
         settings |= {"lora_rank": config.lora_rank, "lora_alpha": config.alpha}
     if process_count() > 1:
         settings["processes"] = process_count()

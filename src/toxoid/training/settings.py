@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
 from toxoid.errors import UsageError, did_you_mean
 
-Mode = Literal["lora", "full"]
+Mode = Literal["lora", "qlora", "full"]
 Schedule = Literal["cosine", "linear", "constant"]
 Bf16 = bool | Literal["auto"]
 
@@ -22,7 +23,8 @@ class TrainingConfig:
     """Settings of one training; the recipe's ``training`` section has the same names.
 
     Args:
-        mode: ``lora`` trains an adapter on all linear layers, ``full`` every weight.
+        mode: ``lora`` trains an adapter on all linear layers, ``qlora`` one above weights in 4 bits (Dettmers et al.
+            2023, arXiv 2305.14314), ``full`` every weight.
         learning_rate: The highest, of AdamW.
         epochs: Passes over the examples; may be a fraction.
         max_steps: Optimiser steps, in place of ``epochs``.
@@ -70,6 +72,11 @@ class TrainingConfig:
             _in_range(field.name, getattr(self, field.name))
 
     @property
+    def trains_adapter(self) -> bool:
+        """Return whether an adapter is trained, and not the model's own weights."""
+        return self.mode != "full"
+
+    @property
     def alpha(self) -> float:
         """Return the adapter's alpha, twice the rank unless it is given."""
         return 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
@@ -92,6 +99,23 @@ def steps_for(config: TrainingConfig, n_examples: int, processes: int = 1) -> in
     if n_examples < 1:
         raise UsageError("there are 0 examples to train on: give at least one")
     return config.max_steps or math.ceil(config.epochs * steps_per_epoch(config, n_examples, processes))
+
+
+def demand_package(name: str, *, extra: str, what: str) -> None:
+    """Refuse ``what`` without an optional package.
+
+    Args:
+        name: Of the package, as it is imported.
+        extra: Of toxoid, which installs it.
+        what: What needs it.
+
+    Raises:
+        UsageError: It is not installed.
+    """
+    if find_spec(name) is None:
+        raise UsageError(
+            f'{what} needs the package {name}, which is not installed: pip install "toxoid[{extra}]"'
+        )
 
 
 def one_of(name: str, given: str, known: tuple[str, ...]) -> None:

@@ -218,7 +218,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         """
         result = TrainingResult(
             path=output,
-            kind="adapter" if self.config.mode == "lora" else "model",
+            kind="adapter" if self.config.trains_adapter else "model",
             steps=len(self.history.losses),
             seconds=self.history.seconds,
             tokens=self.history.tokens,

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, replace
 
-from toxoid.config.prompt_files import prompt
+from toxoid.attacks import analysis_question
 from toxoid.data.schemas import Request, user
+from toxoid.engines.base import Completion
+from toxoid.errors import UsageError
+from toxoid.judges.verdict import Truth, read_verdict
 from toxoid.methods.base import MethodInput
 from toxoid.methods.mistake_analysis.options import MistakeAnalysisOptions
 from toxoid.training.examples import Example
-
-Truth: TypeAlias = Literal["harmful", "harmless"]
-
-_REVERSED = re.compile(r"\b(?:not|nothing|never|no|isn't|hardly)\W+(?:\w+\W+)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +23,13 @@ class Subject:
     request: Request
     reply: str
     truth: Truth
+
+    @property
+    def form(self) -> analysis_question.QuestionForm:
+        """The guided question: what is wrong with a bad reply to a request that is not harmful is another thing."""
+        if self.truth == "harmless":
+            return "guided_harmless"
+        return "guided_harmful" if self.request.kind == "harmful" else "guided_hijacked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +41,6 @@ class Analysis:
     verdict: Truth | None
 
 
-def read_verdict(text: str) -> Truth | None:
-    """Return what a free-text analysis calls the reply: its first verdict word decides, a negation flips it."""
-    words: dict[Truth, list[str]] = prompt("mistake_analysis")["verdict_words"]
-    meaning = {word: truth for truth, listed in words.items() for word in listed}
-    found = re.search(rf"\b({'|'.join(meaning)})\b", text, re.IGNORECASE)
-    if found is None:
-        return None
-    truth = meaning[found.group(1).lower()]
-    if _REVERSED.search(text[: found.start()]):
-        return "harmless" if truth == "harmful" else "harmful"
-    return truth
-
-
 def analyse(
     given: MethodInput, subjects: Sequence[Subject], options: MistakeAnalysisOptions
 ) -> tuple[list[Analysis], Counter[str]]:
@@ -57,9 +48,9 @@ def analyse(
     if options.analyser == "reference":
         analyses = [found for subject in subjects if (found := _reference(subject)) is not None]
         missing = [subject for subject in subjects if _reference(subject) is None]
-        analyses += _own(given, missing, options)
+        analyses += _asked(given, missing, options)
     else:
-        analyses = _own(given, subjects, options)
+        analyses = _asked(given, subjects, options)
     counts: Counter[str] = Counter()
     kept = []
     for analysis in analyses:
@@ -75,25 +66,34 @@ def _reference(subject: Subject) -> Analysis | None:
     return Analysis(subject, text, read_verdict(text)) if text else None
 
 
-def _own(given: MethodInput, subjects: Sequence[Subject], options: MistakeAnalysisOptions) -> list[Analysis]:
+def _asked(
+    given: MethodInput, subjects: Sequence[Subject], options: MistakeAnalysisOptions
+) -> list[Analysis]:
+    if options.analyser == "other":
+        if given.other is None:
+            raise UsageError(
+                f"analyses_by names {options.analyses_by!r}, and only the model itself can be asked here: leave it out"
+            )
+        given = replace(given, engine=given.other)
     questions = [
         (f"{subject.request.id}/{subject.truth}", user(question(subject, guided=options.guided_analysis)), "")
         for subject in subjects
     ]
     answers = given.ask("analyses", questions, n=options.analyses_per_mistake)
-    return [
-        Analysis(subject, done.text.strip(), read_verdict(done.text))
-        for subject, row in zip(subjects, answers, strict=True)
-        for done in row
-        if done.finish_reason == "stop"
-    ]
+    return [_analysis(subject, done) for subject, row in zip(subjects, answers, strict=True) for done in row]
+
+
+def _analysis(subject: Subject, done: Completion) -> Analysis:
+    """Return what an analyser said; what was cut off is no analysis, whatever it calls the reply."""
+    text = done.text.strip()
+    return Analysis(subject, text, read_verdict(text) if done.finish_reason == "stop" else None)
 
 
 def question(subject: Subject, *, guided: bool) -> str:
     """Return the prompt that asks for an analysis; the guided form asserts what is known about the reply."""
-    form = f"guided_{subject.truth}" if guided else "unguided"
-    template: str = prompt("mistake_analysis")["analysis"][form]
-    return template.strip().format(request=subject.request.prompt, reply=subject.reply)
+    return analysis_question.question(
+        subject.request.prompt, subject.reply, subject.form if guided else "unguided"
+    )
 
 
 def example(analysis: Analysis, *, guided: bool = False) -> Example:
