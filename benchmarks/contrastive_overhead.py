@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -95,14 +96,14 @@ def readers() -> dict[str, System]:
     }
 
 
-def side_by_side(systems: Mapping[str, System], work: Work) -> dict[str, Run]:
-    """Let every system draw a token, then every one the next; each time another one is the first to."""
-    names = list(systems)
+def side_by_side(systems: Mapping[str, System], work: Work, draw: random.Random) -> dict[str, Run]:
+    """Let every system draw a token, then every one the next, each time in a random order."""
+    order = list(systems)
     running = {name: system(work) for name, system in systems.items()}
-    seconds: dict[str, dict[str, list[float]]] = {name: {clock: [] for clock in CLOCKS} for name in names}
-    for token in range(work.tokens):
-        for place in range(len(names)):
-            name = names[(token + place) % len(names)]
+    seconds: dict[str, dict[str, list[float]]] = {name: {clock: [] for clock in CLOCKS} for name in order}
+    for _ in range(work.tokens):
+        draw.shuffle(order)
+        for name in order:
             start = _now()
             next(running[name])
             end = _now()
@@ -127,8 +128,9 @@ def _result(decoding: Decoding) -> Drawn:
 
 def in_rounds(systems: Mapping[str, System], work: Work, rounds: int) -> dict[str, list[Run]]:
     """Return the runs of every system, after one of a few tokens that is not measured."""
-    side_by_side(systems, replace(work, tokens=min(work.tokens, 4)))
-    found = [side_by_side(systems, work) for _ in range(rounds)]
+    draw = random.Random(0)
+    side_by_side(systems, replace(work, tokens=min(work.tokens, 4)), draw)
+    found = [side_by_side(systems, work, draw) for _ in range(rounds)]
     return {name: [each[name] for each in found] for name in systems}
 
 
