@@ -43,6 +43,7 @@ bench: $(STAMP)  ## Run the benchmarks, beside the peers where there are any (ab
 	$(BIN)/python -m benchmarks.preference_tree
 	$(BIN)/python -m benchmarks.c2_syn_scale
 	$(BIN)/python -m benchmarks.contrastive_overhead
+	$(BIN)/python -m benchmarks.alignment_comparison --quick
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -1,7 +1,7 @@
 """The tables of :mod:`benchmarks.alignment_comparison`: from finished runs to means, intervals and claims.
 
-A difference is claimed if its interval over seeds (t) leaves out zero and so does the test over goals: sign flips of
-the goals' mean differences, all seeds pooled, Holm-adjusted over the systems of the table.
+A difference is claimed if both its intervals leave out zero, over seeds (t) and over goals (bootstrap, seeds pooled),
+and the test over goals finds it: sign flips of the goals' mean differences, Holm-adjusted over the table's systems.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class Cell:
         """What may be said: higher, lower, or nothing."""
         if self.difference is None or self.p_adjusted is None or self.seeds_interval is None:
             return ""
-        low, high = self.seeds_interval
-        if self.p_adjusted >= 1 - LEVEL or low <= 0 <= high:
+        ends = self.seeds_interval, self.goals_interval or (0.0, 0.0)
+        if self.p_adjusted >= 1 - LEVEL or any(low <= 0 <= high for low, high in ends):
             return ""
         return "higher" if self.difference > 0 else "lower"
 
@@ -245,8 +245,8 @@ def page(tables: Sequence[Table], seeds: Sequence[int], out: Path) -> str:
         "# Mistake analysis: tables",
         f"Made by `python -m benchmarks.alignment_comparison`, seeds {', '.join(map(str, seeds))}. Rates in per cent, "
         "mean over seeds. Bold: the difference to the reference (the row marked so) may be claimed, that is, its "
-        f"{LEVEL:.0%} t interval over seeds leaves out zero and the Holm-adjusted sign-flip test over goals has "
-        f"p < {1 - LEVEL:.2f}.",
+        f"{LEVEL:.0%} t interval over seeds and its bootstrap interval over goals leave out zero, and the "
+        f"Holm-adjusted sign-flip test over goals has p < {1 - LEVEL:.2f}.",
     ]
     for table in tables:
         parts += [f"## {table.study.title}", summary(table)]
@@ -320,7 +320,7 @@ def _long(cell: Cell) -> list[str]:
         f"{100 * cell.difference:+.1f}",
         _interval(cell.seeds_interval),
         _interval(cell.goals_interval),
-        f"{cell.p_adjusted:.4f}",
+        "< 0.0001" if (cell.p_adjusted or 0.0) < 0.0001 else f"{cell.p_adjusted:.4f}",
         cell.claim,
     ]
 
@@ -396,7 +396,7 @@ def document(tables: Sequence[Table], seeds: Sequence[int]) -> dict[str, Any]:
                         "cost": dict(table.costs[name]),
                         "counts": dict(table.counts[name]),
                         "measures": {
-                            measure.key: asdict(cell) | {"claim": cell.claim}
+                            measure.key: _rounded(asdict(cell)) | {"claim": cell.claim}
                             for measure in table.study.measures
                             if (cell := table.cells.get((name, measure)))
                         },
@@ -406,6 +406,14 @@ def document(tables: Sequence[Table], seeds: Sequence[int]) -> dict[str, Any]:
             }
             for table in tables
         },
+    }
+
+
+def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return numbers, and those in sequences, to five places: more would be noise."""
+    return {
+        key: [round(each, 5) for each in value] if isinstance(value, tuple) else value and round(value, 5)
+        for key, value in values.items()
     }
 
 
