@@ -10,10 +10,10 @@ from importlib import import_module
 import click
 
 _REGISTRIES = {
-    "methods": "toxoid.methods.registry",
-    "attacks": "toxoid.attacks.registry",
-    "judges": "toxoid.judges.registry",
-    "datasets": "toxoid.data.registry",
+    "methods": ("toxoid.methods.registry",),
+    "attacks": ("toxoid.attacks.registry",),
+    "judges": ("toxoid.judges.registry",),
+    "datasets": ("toxoid.data.lab", "toxoid.data.contrast", "toxoid.data.registry"),
 }
 KINDS = (*_REGISTRIES, "recipes", "launchers")
 
@@ -43,8 +43,7 @@ def listing(kind: str) -> dict[str, str]:
         from toxoid.config.packaged import launcher_descriptions
 
         return launcher_descriptions()
-    names: dict[str, str] = import_module(_REGISTRIES[kind]).NAMES
-    return dict(names)
+    return {name: line for module in _REGISTRIES[kind] for name, line in import_module(module).NAMES.items()}
 
 
 def _shortened(line: str, room: int) -> str:

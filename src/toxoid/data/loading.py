@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from toxoid.data import contrast
 from toxoid.data.layouts import states_kind, to_requests
 from toxoid.data.registry import DATASETS, DatasetFile, DatasetSpec
 from toxoid.data.request_set import (
@@ -35,7 +36,7 @@ def load_requests(
     seed: int = 0,
     split: str | None = None,
 ) -> RequestSet:
-    """Load a registered data set (:mod:`toxoid.data.registry`), a lab set (``lab-...``) or a file.
+    """Load a registered data set (:mod:`toxoid.data.registry`), a lab set (``lab-...``), one that ships, or a file.
 
     Args:
         name_or_path: A registered name goes before a file of that name; write ``./name`` for the file.
@@ -53,6 +54,9 @@ def load_requests(
     name = str(name_or_path)
     if name.startswith("lab-"):
         loaded = _load_lab(name, split or "test")
+    elif name in contrast.NAMES:
+        _check_split(name, contrast.SPLITS, split)
+        loaded = contrast.contrast_requests(name, split=split)
     elif name in DATASETS:
         loaded = _load_registered(name, DATASETS[name], split)
     else:

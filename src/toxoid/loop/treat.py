@@ -15,6 +15,7 @@ from toxoid.engines.base import Engine, Sampling
 from toxoid.judges.panel import Panel
 from toxoid.loop import models
 from toxoid.loop.requests import Training
+from toxoid.loop.training_cards import write_card
 from toxoid.methods.base import MethodInput, TrainingSet
 from toxoid.methods.registry import make_method
 from toxoid.progress import Prefixed, Progress
@@ -81,6 +82,8 @@ def treat(
         _write_files(run.artifact(arm.name), made.files)
         told = {"counts": dict(made.counts), "examples": made.by_source()}
         run.mark_done(stage, payload | told)
+    if run.artifact(f"data/{arm.name}.jsonl").is_file():
+        write_card(recipe, arm, run, sha256=training.sha256, notes=training.notes)
     return _treated(run.artifact(arm.name), run.stage_payload(stage))
 
 
