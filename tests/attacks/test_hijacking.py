@@ -65,7 +65,15 @@ def test_no_payload_resembles_another_so_that_a_judge_can_tell_them_apart():
         assert all(len(words & other) < 0.5 * len(words) for other in payloads[:index])
 
 
-@pytest.mark.parametrize("name", ["prefill", "persona", "role_play", "payloads", *NAMES])
+@pytest.mark.parametrize("pool", ["evaluation", "training"])
+def test_documents_are_of_several_sorts_in_both_pools(pool):
+    assert len(load_wording("suffix_injection").of("carriers", pool)) >= 5
+
+
+FILES = ["prefill", "persona", "role_play", "payloads", "encoding", "payload_splitting", "many_shot", *NAMES]
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_phrase_ids_and_texts_are_unique_in_a_file(name):
     for phrases in load_wording(name).sections.values():
         assert (

@@ -59,3 +59,15 @@ def test_wrong_copies_are_one_line(arguments, message, tmp_path, monkeypatch, ca
     assert main(["cp", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_task_folder_is_copied_whole_and_overwritten_only_by_force(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["cp", "lm-eval-c2"]) == 0
+    folder = tmp_path / "lm-eval-c2"
+    assert sorted(path.name for path in folder.iterdir()) == ["c2_eval.yaml", "utils.py"]
+    (folder / "utils.py").write_text("mine")
+    assert main(["cp", "lm-eval-c2"]) == 2
+    assert "exists: give another name, or --force" in capsys.readouterr().err
+    assert main(["cp", "lm-eval-c2", "--force"]) == 0
+    assert (folder / "utils.py").read_text() != "mine"

@@ -211,7 +211,7 @@ def test_correction_without_a_beginning_is_unscored():
 
 def test_aspects_are_those_of_the_prompts():
     assert LLMJudge(Scripted(), "judge_refusal").aspects == {"refusal"}
-    assert LLMJudge(Scripted()).aspects == {"harmful", "refusal", "helpful", "corrected"}
+    assert LLMJudge(Scripted()).aspects == {"harmful", "refusal", "helpful", "corrected", "problematic"}
 
 
 def test_aspect_without_prompt_is_refused():

@@ -327,7 +327,7 @@ def results(*, names: tuple[str, ...] = tuple(LABELS), **changes: Any) -> dict[s
             "aspects": ["harmful", "refusal"],
             "n": 1800,
             "n_requests": 225,
-            "unscored": 3,
+            "n_unscored": 3,
             "accuracy": estimate,
             "kappa": estimate | {"value": 0.902},
             "sensitivity": estimate,

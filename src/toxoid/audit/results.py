@@ -60,6 +60,89 @@ class RateRow(TypedDict):
     unscored: int
     low_bound: float | None
     high_bound: float | None
+    corrected: NotRequired[Corrected]
+
+
+class SuccessRow(TypedDict):
+    """Attack success within ``k`` tries on one system: the share of requests on which one of them lands.
+
+    ``category`` is ``"all"``, or ``"attack: <name>"`` where a task has several attacks; ``n_items`` counts the
+    requests with ``k`` scored tries.
+    """
+
+    task: str
+    category: str
+    k: int
+    rate: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n_items: int
+
+
+class CapabilityScore(TypedDict):
+    """One number on what a model can do; ``task`` is ``"texts"`` for held-out text, else a task of lm-eval.
+
+    ``n`` counts texts or documents, ``None`` where lm-eval does not say; ``stderr`` is lm-eval's.
+    """
+
+    task: str
+    metric: str
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    stderr: float | None
+    n: int | None
+    better: Better
+
+
+class CapabilityRow(TypedDict):
+    """The difference of one such number between two systems.
+
+    ``paired`` tells whether both were measured text by text. With ``relative``, the difference and its ends are
+    shares of ``before``.
+    """
+
+    task: str
+    metric: str
+    before: float | None
+    after: float | None
+    difference: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int | None
+    better: Better
+    paired: bool
+    relative: bool
+
+
+class Trade(TypedDict):
+    """What a comparison gained in harmlessness against what it lost in helpfulness, in fractions of replies.
+
+    ``loss`` is the larger of the losses that were measured; ``net`` is ``gain - loss``. ``significant`` is
+    ``"gain"`` or ``"loss"`` where the interval of ``net`` lies on one side of 0.
+    """
+
+    gain: float
+    gain_ci_low: float
+    gain_ci_high: float
+    loss: float
+    loss_ci_low: float
+    loss_ci_high: float
+    net: float
+    ci_low: float
+    ci_high: float
+    significant: Literal["gain", "loss", "no"]
+    measures: list[str]
+    sentence: str
+
+
+class Corrected(TypedDict):
+    """A rate as it would be with a judge that never errs; all ``None`` with a ``reason`` if that cannot be known."""
+
+    rate: float | None
+    ci_low: float | None
+    ci_high: float | None
+    reason: str
 
 
 class CurvePoint(TypedDict):
@@ -136,13 +219,19 @@ class Flip(TypedDict):
 
 
 class Cost(TypedDict, total=False):
-    """What a system took: seconds, optimiser steps, tokens; ``examples`` and ``counts`` by kind."""
+    """What a system took: seconds, optimiser steps, tokens; ``examples`` and ``counts`` by kind.
+
+    ``seconds_per_reply`` and ``tokens_per_second`` (written) are how fast it replied in its own run, batches and all;
+    they are no part of ``results.json``.
+    """
 
     train_seconds: float | None
     train_steps: int
     train_tokens: int
     generate_seconds: float | None
     generated_tokens: int
+    seconds_per_reply: float
+    tokens_per_second: float
     examples: dict[str, int]
     counts: dict[str, int]
 
@@ -176,6 +265,8 @@ class System(TypedDict):
     rates: list[RateRow]
     decoding: NotRequired[Decoding]
     curves: NotRequired[list[Curve]]
+    success: NotRequired[list[SuccessRow]]
+    capability: NotRequired[list[CapabilityScore]]
 
 
 class Comparison(TypedDict):
@@ -186,6 +277,8 @@ class Comparison(TypedDict):
     headline: bool
     rows: list[Row]
     means: NotRequired[list[MeanRow]]
+    capability: NotRequired[list[CapabilityRow]]
+    trade: NotRequired[Trade]
     flips: list[Flip]
     flips_total: dict[str, int]
     verdict: str
@@ -211,7 +304,8 @@ class Meta(TypedDict, total=False):
     """Where the numbers come from.
 
     ``judge`` is the panel's identity by aspect; ``course_correction`` the recipe's section, where it was used.
-    ``timings`` are seconds by stage. ``created``, ``seconds``,
+    ``correction`` says of which rates the judge's error cannot be taken out. ``forced`` names what sets the runs of a
+    forced comparison apart. ``timings`` are seconds by stage. ``created``, ``seconds``,
     ``machine``, ``command`` and ``timings`` are not part of ``results.json``.
     """
 
@@ -229,6 +323,8 @@ class Meta(TypedDict, total=False):
     tasks: dict[str, TaskInfo]
     fingerprint: dict[str, Any]
     warnings: list[str]
+    correction: list[str]
+    forced: list[str]
     created: str
     seconds: float
     machine: dict[str, Any]

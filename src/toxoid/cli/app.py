@@ -26,9 +26,11 @@ VERBS = {
     ),
     "synth": Verb("toxoid.cli.synth", "synth", "Make training data at scale: groups of ranked replies."),
     "shield": Verb("toxoid.cli.shield", "shield", "Make a shield: two opposite soft prompts for a model."),
+    "judge": Verb("toxoid.cli.judge", "judge", "Train a judge, measure it against people, label prompts."),
     "generate": Verb(
         "toxoid.cli.generate", "generate", "Ask a model, plain or protected, and see why it answers so."
     ),
+    "review": Verb("toxoid.cli.review", "review", "Label a run's open verdicts, and measure its judge by a sample."),
     "compare": Verb("toxoid.cli.compare", "compare", "Compare two runs, item by item."),
     "report": Verb("toxoid.cli.report", "report", "Write the report of a finished run again."),
     "lab": Verb("toxoid.cli.lab", "lab", "Build the lab's models, or look into its world."),

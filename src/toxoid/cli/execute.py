@@ -5,21 +5,29 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from toxoid.cli.gates import enforce_gates
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from toxoid.config.recipe import Recipe
+    from toxoid.report.gates import Gate
 
 _ADDRESS = re.compile(r"https?://[^\s,}\]'\"]+")
 
 
-def execute(recipe: Recipe, out: Path | None) -> None:
-    """Run ``recipe`` in ``out`` (by default ``runs/<recipe>-<model>``), write the report, print the table."""
+def execute(recipe: Recipe, out: Path | None, gates: Sequence[Gate]) -> None:
+    """Run ``recipe`` in ``out`` (by default ``runs/<recipe>-<model>``), write the report, print the table.
+
+    Raises:
+        ThresholdBreached: A gate is breached; everything is written by then.
+    """
     from toxoid.cli.progress import RichProgress
     from toxoid.loop.publish import publish
     from toxoid.loop.run import run_loop
@@ -31,6 +39,7 @@ def execute(recipe: Recipe, out: Path | None) -> None:
     path = publish(directory)
     console().print(summary(results))
     click.echo(f"report: {path}")
+    enforce_gates(results, gates)
 
 
 def command_line() -> str:

@@ -32,7 +32,10 @@ _REQUEST_OPTIONS = (
         "--requests", help="Harmful requests: a data set's name or a file (see `toxoid ls datasets`)."
     ),
     click.option("--limit", type=int, help="At most this many requests per set."),
-    click.option("--judge", help="auto, refusal, llm or lab-oracle."),
+    click.option(
+        "--judge",
+        help="auto, refusal, llm, encoder, lab-oracle, a judge's folder, a Hub name, guard:NAME; + joins several.",
+    ),
     click.option("--judge-model", help="Model that the llm judge asks."),
     click.option("--judge-endpoint", help="Server of the judge's model."),
     click.option("--temperature", type=float, help="Sampling temperature; 0 is greedy."),

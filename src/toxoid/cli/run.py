@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from toxoid.cli.gates import fail_on
 from toxoid.cli.options import data_options, model_options, resolve
+
+if TYPE_CHECKING:
+    from toxoid.report.gates import Gate
 
 
 @click.command()
@@ -16,6 +21,7 @@ from toxoid.cli.options import data_options, model_options, resolve
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory; the same command continues it.")
 @click.option("--method", "methods", multiple=True, help="Only these arms of the recipe (repeatable).")
 @click.option("--shield", help="Treat by this shield (see `toxoid shield`), in place of the recipe's arms.")
+@fail_on
 @model_options
 @data_options
 def run(
@@ -24,6 +30,7 @@ def run(
     out: Path | None,
     methods: tuple[str, ...],
     shield: str | None,
+    gates: Sequence[Gate],
     **given: Any,
 ) -> None:
     """Audit MODEL, treat it, audit it again on the same items, and report the difference.
@@ -43,4 +50,4 @@ def run(
         loaded = shielded(loaded, shield)
     elif methods:
         loaded = only_arms(loaded, methods)
-    execute(resolve(loaded, model, given), out)
+    execute(resolve(loaded, model, given), out, gates)

@@ -1,4 +1,4 @@
-"""The recipes and launchers in the package: names, files and one-line descriptions, without loading pydantic."""
+"""The recipes, launchers and task folders in the package: names, files, descriptions, without loading pydantic."""
 
 from __future__ import annotations
 
@@ -13,13 +13,23 @@ def packaged_recipes() -> dict[str, Traversable]:
     return _yaml_files("recipes")
 
 
+def packaged_judge_recipes() -> dict[str, Traversable]:
+    """Return the packaged recipes of judges by name, sorted."""
+    return _yaml_files("recipes", "judges")
+
+
 def packaged_launchers() -> dict[str, Traversable]:
     """Return the packaged configurations of ``accelerate launch`` by name, sorted."""
     return _yaml_files("launchers")
 
 
-def _yaml_files(folder_name: str) -> dict[str, Traversable]:
-    folder = resources.files("toxoid").joinpath(folder_name)
+def packaged_folders() -> dict[str, Traversable]:
+    """Return the packaged task folders of other evaluators by name."""
+    return {"lm-eval-c2": resources.files("toxoid").joinpath("audit", "lm_eval_tasks", "c2_eval")}
+
+
+def _yaml_files(*place: str) -> dict[str, Traversable]:
+    folder = resources.files("toxoid").joinpath(*place)
     files = sorted(
         (entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda e: e.name
     )
@@ -42,11 +52,11 @@ def packaged_recipe(name: str) -> Traversable:
 
 
 def recipe_descriptions() -> dict[str, str]:
-    """Return the one-line description of each packaged recipe."""
+    """Return the one-line description of each packaged recipe, those of judges last."""
     from toxoid.config.yaml_files import parse_yaml
 
     found = {}
-    for name, entry in packaged_recipes().items():
+    for name, entry in (packaged_recipes() | packaged_judge_recipes()).items():
         data = parse_yaml(entry.read_text("utf-8"), source=name)
         found[name] = " ".join(str(data.get("description", "")).split())
     return found

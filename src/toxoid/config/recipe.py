@@ -14,11 +14,14 @@ from typing import Any, Self
 from pydantic import field_validator, model_validator
 
 from toxoid.config.loading import Section, dump_yaml, parse_yaml, validate, yaml_lines
+from toxoid.config.overrides import parse_overrides, put
 from toxoid.config.packaged import packaged_recipe, packaged_recipes
 from toxoid.config.sections import (
     BASE,
     ArmSection,
     AuditSection,
+    BudgetSection,
+    CapabilitySection,
     ContrastSection,
     CourseCorrectionSection,
     DataSection,
@@ -41,6 +44,8 @@ __all__ = [
     "BASE",
     "ArmSection",
     "AuditSection",
+    "BudgetSection",
+    "CapabilitySection",
     "ContrastSection",
     "CourseCorrectionSection",
     "DataSection",
@@ -82,6 +87,8 @@ class Recipe(Section):
     judge: JudgeSection = JudgeSection()
     data: DataSection = DataSection()
     audit: AuditSection = AuditSection()
+    capability: CapabilitySection = CapabilitySection()
+    budget: BudgetSection = BudgetSection()
     train: TrainSection = TrainSection()
     training: TrainingSection = TrainingSection()
     arms: tuple[ArmSection, ...] = ()
@@ -118,6 +125,8 @@ class Recipe(Section):
                 "model.shield puts a shield before an audited model, and this recipe has arms: give the shield to an "
                 "arm (method: contrastive-decoding, options: {shield: FOLDER}), or audit without arms"
             )
+        for system in self.capability.lm_eval:
+            _known(system, systems, "capability.lm_eval", "arm")
         chosen = [(f"arms[{index}].tasks", arm.tasks) for index, arm in enumerate(self.arms)]
         chosen += [(f"contrasts[{index}].tasks", part.tasks) for index, part in enumerate(self.contrasts)]
         for where, tasks in chosen:
@@ -176,21 +185,6 @@ def recipe_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
-    """Return ``KEY=VALUE`` texts as a mapping; values are read as YAML (``null``, ``[a, b]``, ``0.5``).
-
-    Raises:
-        UsageError: One has no ``=`` or no key, or its value is not YAML.
-    """
-    found: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f'"{text}" is no setting: write KEY=VALUE, e.g. audit.samples=4')
-        found[key.strip()] = parse_yaml(value, source=f"the value of {key.strip()}")
-    return found
-
-
 def with_overrides(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
     """Return the recipe with values replaced, checked as a whole again.
 
@@ -204,7 +198,7 @@ def with_overrides(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
     """
     data = recipe.model_dump(mode="json")
     for key, value in overrides.items():
-        _replace(data, key, value)
+        put(data, key, value)
     return validate(Recipe, data, source="settings")
 
 
@@ -257,40 +251,6 @@ def without_arms(recipe: Recipe) -> Recipe:
 def _checked(recipe: Recipe, **parts: list[Any]) -> Recipe:
     changed = {key: [part.model_dump(mode="json") for part in value] for key, value in parts.items()}
     return validate(Recipe, recipe.model_dump(mode="json") | changed, source=f"recipe {recipe.name}")
-
-
-def _replace(data: dict[str, Any], key: str, value: Any) -> None:
-    """Set one dotted place in plain data; a last key that is new is left for the recipe's check to judge."""
-    *way, last = key.split(".")
-    place: Any = data
-    for step in way:
-        if isinstance(place, dict) and place.get(step, "") is None:
-            place[step] = {}  # an optional section that the recipe leaves out
-        place = place[_index(place, step, key)]
-    if not isinstance(place, (dict, list)):
-        raise UsageError(f'setting {key}: "{way[-1]}" is a single value, it has no "{last}"')
-    target: Any = place
-    target[_index(place, last, key, new=True)] = value
-
-
-def _index(place: Any, step: str, key: str, *, new: bool = False) -> str | int:
-    """Return where ``step`` leads in a mapping or list."""
-    if isinstance(place, list):
-        names = {item["name"]: index for index, item in enumerate(place) if "name" in item}
-        if step in names:
-            return names[step]
-        if step.isdecimal() and int(step) < len(place):
-            return int(step)
-        known = [*names] or [str(index) for index in range(len(place))]
-    elif isinstance(place, dict):
-        if new or step in place:
-            return step
-        known = [*place]
-    else:
-        raise UsageError(f'setting {key}: "{step}" leads into a single value')
-    raise UsageError(
-        f'setting {key}: there is no "{step}".{did_you_mean(step, known)} Known: {", ".join(known) or "none"}'
-    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The parts of a recipe: model, data, judge, audit, training, arms, contrasts, statistics, report."""
+"""The parts of a recipe: model, data, judge, audit, capability, budget, training, arms, contrasts and the others."""
 
 from __future__ import annotations
 
@@ -58,6 +58,18 @@ Role: TypeAlias = Annotated[
 ]
 
 
+def _one_or_more(given: Any) -> Any:
+    return (given,) if isinstance(given, str) else given
+
+
+Names: TypeAlias = Annotated[
+    tuple[Text, ...],
+    Field(min_length=1),
+    BeforeValidator(_one_or_more, json_schema_input_type=str | list[str]),
+]
+"""One name, or a list of them."""
+
+
 def safe_name(name: str) -> str:
     """Return ``name`` if it can name a folder everywhere; raise ValueError otherwise."""
     allowed = name.replace("-", "").replace("_", "").replace(".", "")
@@ -69,7 +81,7 @@ def safe_name(name: str) -> str:
     return name
 
 
-class _GivenKeysOf:
+class GivenKeysOf:
     """Marks a mapping that is checked as ``model`` and keeps only the keys that were given."""
 
     def __init__(self, model: type[Section]) -> None:
@@ -125,7 +137,7 @@ class ModelSection(Section):
     """A PEFT adapter to put on the model."""
     shield: str | None = None
     """A shield to put before the model, in an audit; arms make or name their own."""
-    decoding: Annotated[dict[str, Any], _GivenKeysOf(DecodingSection)] = Field(default={})
+    decoding: Annotated[dict[str, Any], GivenKeysOf(DecodingSection)] = Field(default={})
     """What differs from the shield's decoding; without a shield, a decoding by manual prompts."""
 
     @model_validator(mode="after")
@@ -239,8 +251,8 @@ class AuditSection(Section):
         "prefill",
     )
     """The questions, in order."""
-    attacks: dict[str, Text] = Field(default={})
-    """Attack of a task, in place of its own (`toxoid ls attacks`)."""
+    attacks: dict[str, Names] = Field(default={})
+    """Attacks of a task, in place of its own (`toxoid ls attacks`): one, or a list. Each asks every request."""
     samples: Count = 2
     """Replies per item."""
     guided: bool = False
@@ -253,6 +265,11 @@ class AuditSection(Section):
     def _each_once(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
         return unique(tasks, "task")
 
+    @field_validator("attacks")
+    @classmethod
+    def _attacks_once(cls, attacks: dict[str, Names]) -> dict[str, Names]:
+        return {task: unique(names, "attack") for task, names in attacks.items()}
+
     @model_validator(mode="after")
     def _greedy_replies_are_equal(self) -> Self:
         if self.sampling.temperature == 0 and self.samples > 1:
@@ -260,6 +277,40 @@ class AuditSection(Section):
                 f"samples is {self.samples}, and temperature 0 gives the same reply each time: "
                 "set samples to 1, or a temperature above 0"
             )
+        return self
+
+
+class CapabilitySection(Section):
+    """What else the model can do: how well it predicts held-out text, and results of lm-eval that are read in."""
+
+    texts: Text | None = None
+    """A file or data set: of texts, or of requests whose references are the texts. `auto`: good replies for the lab's
+    requests, nothing for others."""
+    limit: Count = 200
+    """At most this many texts."""
+    window: Annotated[int, Field(ge=16), _Number] = 1024
+    """Tokens that the model sees at once; longer texts are read in windows that overlap by half."""
+    lm_eval: dict[str, Names] = Field(default={})
+    """By system, `base` or an arm: lm-eval's results_*.json files."""
+
+
+class BudgetSection(Section):
+    """What audits may cost: refused before the run if it could cost more, and stopped before it does."""
+
+    requests: Count | None = None
+    """Most replies asked of the models under audit."""
+    tokens: Count | None = None
+    """Most tokens that they read and write."""
+    price_in: NotNegative | None = None
+    """Of a million tokens read, in any currency: for the preview."""
+    price_out: NotNegative | None = None
+    """Of a million tokens written."""
+
+    @model_validator(mode="after")
+    def _both_prices(self) -> Self:
+        if (self.price_in is None) != (self.price_out is None):
+            given, missing = ("in", "out") if self.price_out is None else ("out", "in")
+            raise ValueError(f"price_{given} is given alone: give price_{missing} too, 0 if it is free")
         return self
 
 
@@ -301,7 +352,7 @@ class ArmSection(Section):
     """Audit tasks this arm is tested on; by default all."""
     train: TrainSection | None = None
     """In place of the recipe's whole `train` section."""
-    training: Annotated[dict[str, Any], _GivenKeysOf(TrainingSection)] = Field(default={})
+    training: Annotated[dict[str, Any], GivenKeysOf(TrainingSection)] = Field(default={})
     """What differs from the recipe's training section."""
     options: dict[str, JsonValue] = Field(default={})
     """The method's own options."""
@@ -309,7 +360,7 @@ class ArmSection(Section):
     """Train for as many steps as this earlier arm."""
     artifact_of: str | None = None
     """Train nothing, and use what this earlier arm's treatment left."""
-    decoding: Annotated[dict[str, Any], _GivenKeysOf(DecodingSection)] = Field(default={})
+    decoding: Annotated[dict[str, Any], GivenKeysOf(DecodingSection)] = Field(default={})
     """How the treated model is decoded, as far as it differs from the treatment's own way."""
     guided: bool = False
     """Whether the treated model is audited under the safe system prompt."""

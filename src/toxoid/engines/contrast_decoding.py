@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from toxoid.engines.contrast import Contrast, contrasted, implausible, total_variation
 from toxoid.engines.decoding import Gate, Node, OneContext, Reading
 from toxoid.engines.forward import Rows
+from toxoid.engines.prefix_tree import Tokens
 
 _LONGEST_INTERVAL = 16
 _MOST_AGAIN = 32
@@ -34,34 +35,39 @@ class TwoContexts(OneContext):
     def __init__(self, model: Any, nodes: Sequence[Node], reading: Reading, most: int) -> None:
         prompts = [tokens for node in nodes for tokens in (node.tokens, (*(node.against or ()), *node.ids))]
         self._contrast = reading.contrast
-        self._rows = Rows(model, prompts, most=2 * most, table=reading.table, known=reading.known)
-        self.nodes = [nodes[index // 2] for index in self._rows.order if index % 2 == 0]
-        place = {index: row for row, index in enumerate(self._rows.order)}
-        first = [index for index in self._rows.order if index % 2 == 0]
+        self.rows = Rows(model, prompts, most=2 * most, table=reading.table, known=reading.known)
+        self.nodes = [nodes[index // 2] for index in self.rows.order if index % 2 == 0]
+        place = {index: row for row, index in enumerate(self.rows.order)}
+        first = [index for index in self.rows.order if index % 2 == 0]
         pairs = [place[index + side] for index in first for side in (0, 1)]
-        self._rows.place(pairs)
+        self.rows.place(pairs)
         self._behind = [0] * len(nodes)
-        logits = self._rows.logits[pairs]
+        logits = self.rows.logits[pairs]
         self._combine(logits[0::2], logits[1::2])
 
     def go_on(self, sources: Sequence[int], nodes: Sequence[Node]) -> None:
-        """See :class:`toxoid.engines.decoding.Source`."""
+        """See :class:`toxoid.engines.decoding.OneContext`."""
         self.nodes = list(nodes)
-        self._rows.place([2 * source + side for source in sources for side in (0, 1)])
+        self.rows.place([2 * source + side for source in sources for side in (0, 1)])
         self._behind = [self._behind[source] + 1 for source in sources]
         if self._together():
             missed = max(self._behind)
-            both = [node.ids[-missed:] for node in nodes for _ in (0, 1)]
+            both = [_last(tokens, node, missed) for node in nodes for tokens in (node.prompt, node.against)]
             self._behind = [0] * len(nodes)
-            logits = self._rows.append(both, slice(0, len(both)))
+            logits = self.rows.append(both, slice(0, len(both)))
             self._combine(logits[0::2], logits[1::2])
         else:
-            positive = self._rows.append([node.ids[-1:] for node in nodes], slice(0, 2 * len(nodes), 2))
+            positive = self.rows.append([node.ids[-1:] for node in nodes], slice(0, 2 * len(nodes), 2))
             self._combine(positive, None)
+
+    def join(self, other: Self) -> None:
+        """See :class:`toxoid.engines.decoding.OneContext`."""
+        super().join(other)
+        self._behind += other._behind
 
     def _together(self) -> bool:
         """Whether both contexts go on in one pass: most nodes will probably need both, and little is read again."""
-        if not self._rows.lazy:
+        if not self.rows.lazy:
             return True
         expected = sum(self._open(node) and not node.gate.decided for node in self.nodes)
         again = len(self.nodes) * (max(self._behind) - 1)
@@ -112,12 +118,17 @@ class TwoContexts(OneContext):
         missed = max(self._behind[i] for i in nodes)
         whole = len(nodes) == len(self.nodes)
         numbers = [2 * i + 1 for i in nodes]
-        rows = slice(1, 2 * len(nodes), 2) if whole else torch.tensor(numbers, device=self._rows.device)
-        tokens = [self.nodes[i].ids[-missed:] for i in nodes]
-        logits = self._rows.run(tokens, [self._rows.starts[row] for row in numbers], rows)
+        rows = slice(1, 2 * len(nodes), 2) if whole else torch.tensor(numbers, device=self.rows.device)
+        tokens = [_last(self.nodes[i].against, self.nodes[i], missed) for i in nodes]
+        logits = self.rows.run(tokens, [self.rows.starts[row] for row in numbers], rows)
         for i in nodes:
             self._behind[i] = 0
         return logits
+
+
+def _last(prompt: Tokens | None, node: Node, count: int) -> Sequence[int]:
+    """Return the last tokens of a node in the context of ``prompt``; one that joined late has drawn fewer."""
+    return node.ids[-count:] if count <= len(node.ids) else (*(prompt or ()), *node.ids)[-count:]
 
 
 def passed(gate: Gate, contrast: Contrast, *, free: bool, looked: bool, used: bool) -> Gate:

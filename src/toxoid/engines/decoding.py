@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import torch
 
@@ -120,35 +120,34 @@ class Reading:
     known: Sequence[KnownPrefix] = ()
 
 
-class Source(Protocol):
-    """Where the distributions of a batch's nodes come from."""
-
-    logits: torch.Tensor
-    """(nodes, vocabulary), of the next token; implausible tokens are at minus infinity."""
-
-    def go_on(self, sources: Sequence[int], nodes: Sequence[Node]) -> None:
-        """Go on to ``nodes``, the children of the nodes ``sources``, and read their last tokens."""
-
-
 class OneContext:
-    """The distributions of nodes in one context, a row each.
+    """The distributions of a batch's nodes in one context, a row each.
 
     Attributes:
         nodes: The nodes, in the order of their rows.
+        rows: What the model has read of them.
+        logits: (nodes, vocabulary), of the next token; implausible tokens are at minus infinity.
     """
 
     def __init__(self, model: Any, nodes: Sequence[Node], reading: Reading, most: int) -> None:
         prompts = [node.tokens for node in nodes]
-        self._rows = Rows(model, prompts, most=most, table=reading.table, known=reading.known)
+        self.rows = Rows(model, prompts, most=most, table=reading.table, known=reading.known)
         self._plausibility = reading.contrast.plausibility
-        self.nodes = [nodes[index] for index in self._rows.order]
-        self.logits = self._masked(self._rows.logits)
+        self.nodes = [nodes[index] for index in self.rows.order]
+        self.logits = self._masked(self.rows.logits)
 
     def go_on(self, sources: Sequence[int], nodes: Sequence[Node]) -> None:
-        """See :class:`Source`."""
-        self._rows.place(sources)
-        logits = self._rows.append([node.ids[-1:] for node in nodes], slice(0, len(nodes)))
+        """Go on to ``nodes``, the children of the nodes ``sources``, and read their last tokens."""
+        self.nodes = list(nodes)
+        self.rows.place(sources)
+        logits = self.rows.append([node.ids[-1:] for node in nodes], slice(0, len(nodes)))
         self.logits = self._masked(logits)
+
+    def join(self, other: Self) -> None:
+        """Take up the nodes of a source of the same kind and reading, behind these; see :meth:`Rows.join`."""
+        self.rows.join(other.rows)
+        self.nodes = [*self.nodes, *other.nodes]
+        self.logits = torch.cat([self.logits, other.logits])
 
     def _masked(self, logits: torch.Tensor) -> torch.Tensor:
         removed = implausible(logits, self._plausibility)
@@ -201,7 +200,7 @@ def steps(
     ``aside`` receives the nodes that are set aside.
     """
     with torch.inference_mode():
-        batch = _Batch(model, nodes, max_nodes, reading or Reading())
+        batch = Batch(model, nodes, max_nodes, reading or Reading())
         children = batch.split(end_ids)
     while children:
         if max_nodes is not None and len(children) > max_nodes:
@@ -216,21 +215,39 @@ def steps(
             children = batch.split(end_ids)
 
 
-class _Batch:
-    """The running nodes, in the order of their source's rows."""
+class Batch:
+    """The running nodes of a model, in the order of their source's rows.
+
+    One step is :meth:`split`, which draws a token for each continuation, and :meth:`forward`, which reads it. In
+    between, children may be left out: their rows are free then. After :meth:`forward`, others may join.
+
+    Args:
+        model: A causal language model in eval mode.
+        nodes: Where to begin; all or none have a context to contrast with.
+        max_nodes: Most nodes there will be; as many as continuations if ``None``.
+        reading: How they are read.
+
+    Attributes:
+        nodes: What was read last; a node without continuations draws nothing and leaves with the next step.
+        source: Their distributions.
+    """
 
     def __init__(self, model: Any, nodes: Sequence[Node], max_nodes: int | None, reading: Reading) -> None:
         most = sum(len(node.continuations) for node in nodes)
         most = most if max_nodes is None else min(most, max_nodes)
-        source: OneContext
+        self.source: OneContext
         if nodes[0].against is None:
-            source = OneContext(model, nodes, reading, most)
+            self.source = OneContext(model, nodes, reading, most)
         else:
             from toxoid.engines.contrast_decoding import TwoContexts
 
-            source = TwoContexts(model, nodes, reading, most)
-        self.source: Source = source
-        self.nodes = source.nodes
+            self.source = TwoContexts(model, nodes, reading, most)
+        self.nodes = self.source.nodes
+
+    def join(self, other: Batch) -> None:
+        """Take up the nodes of another batch of the same reading; see :meth:`OneContext.join`."""
+        self.source.join(other.source)
+        self.nodes = self.source.nodes
 
     def split(self, end_ids: Set[int]) -> list[tuple[int, Node]]:
         """Draw a token for every continuation.
@@ -260,7 +277,7 @@ class _Batch:
             for row, node in enumerate(self.nodes)
             for settings, paths in _by_settings(node.continuations)
         ]
-        tokens = self._choose(views)
+        tokens = self._choose(views) if views else []
         steps: list[dict[int, list[Continuation]]] = [{} for _ in self.nodes]
         for (row, _, paths), chosen in zip(views, tokens, strict=True):
             step = steps[row]
@@ -280,7 +297,8 @@ class _Batch:
             line = [path.draws[position] for path in paths] if temperature > 0 else [0.0]
             draws.append(line + line[:1] * (width - len(line)))
         rows = [row for row, _, _ in views]
-        logits = self.source.logits if len(views) == len(self.nodes) else self.source.logits[rows]
+        whole = rows == list(range(len(self.nodes)))
+        logits = self.source.logits if whole else self.source.logits[rows]
         temperature, top_p = torch.tensor([settings for _, settings, _ in views], device=logits.device).T
         uniforms = torch.tensor(draws, dtype=torch.float64, device=logits.device)
         tokens: list[list[int]] = choose_tokens(logits, temperature, top_p, uniforms).tolist()

@@ -61,6 +61,25 @@ class Rows:
         self.cache.place(sources)
         self.starts = [self.starts[row] for row in sources]
 
+    def resize(self, slots: int, columns: int, length: int) -> None:
+        """Give lazy rows so many slots and columns, and let them end in column ``length``.
+
+        Args:
+            slots: At least as many as there are rows.
+            columns: At least ``length``.
+            length: So that no row begins before column 0.
+        """
+        shift = length - self.length
+        self.cache.resize(slots, columns, shift)
+        self.starts = [start + shift for start in self.starts]
+        self.length = length
+
+    def join(self, other: Rows) -> None:
+        """Take up the rows of another batch that is not longer, behind these; both are lazy, and slots are free."""
+        self.cache.take(other.cache, len(self.starts), len(other.starts))
+        shift = self.length - other.length
+        self.starts += [start + shift for start in other.starts]
+
     def append(self, tokens: Sequence[Sequence[int]], rows: slice) -> torch.Tensor:
         """Let all rows be longer by a column, read the last ``tokens`` of each of ``rows``, and return the logits."""
         self.length += 1
@@ -128,10 +147,12 @@ class Rows:
         return list(rows), torch.cat(parts)
 
 
-def read_prefix(model: Any, tokens: Tokens, table: torch.Tensor | None = None) -> KnownPrefix | None:
+def read_prefix(
+    model: Any, tokens: Tokens, table: torch.Tensor | None = None, known: Sequence[KnownPrefix] = ()
+) -> KnownPrefix | None:
     """Read a prefix once, to be begun from later; ``None`` for models whose state cannot be taken up so."""
     with torch.inference_mode():
-        rows = Rows(model, [tokens], most=1, table=table)
+        rows = Rows(model, [tokens], most=1, table=table, known=known)
     return rows.cache.remember(tokens) if isinstance(rows.cache, SlotCache) else None
 
 

@@ -47,12 +47,17 @@ class RowCache(Protocol):
 
     Attributes:
         past: What the model is given as ``past_key_values``.
-        shares: Whether rows are independent of each other in time: whether :meth:`seek`, :meth:`share` and
-            :meth:`recall` can be used.
+        shares: Whether rows are independent of each other in time: whether :meth:`seek`, :meth:`share`,
+            :meth:`recall`, :meth:`resize` and :meth:`take` can be used.
+        size: Slots and columns allocated, (0, 0) where that is not known.
     """
 
     past: Any
     shares: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """See the class."""
 
     def seek(self, rows: Selection, column: int) -> None:
         """Let the next forward pass write to ``rows`` and the columns from ``column``."""
@@ -65,6 +70,12 @@ class RowCache(Protocol):
 
     def place(self, sources: Sequence[int]) -> None:
         """Make the rows copies of the earlier rows ``sources``, one each; other rows are lost."""
+
+    def resize(self, slots: int, columns: int, shift: int) -> None:
+        """Allocate so many slots and columns, and take along what fits, ``shift`` columns further to the right."""
+
+    def take(self, other: RowCache, row: int, count: int) -> None:
+        """Copy the first ``count`` rows of a cache that is not longer to the rows from ``row``; they end together."""
 
 
 def row_cache(config: Any, *, rows: int, most: int) -> RowCache:
@@ -179,6 +190,25 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc,unused-ignore]  # transfo
             written = states[:, :, : self.length]
             written.index_copy_(0, targets, written.index_select(0, origins))
 
+    def resize(self, slots: int, columns: int, shift: int) -> None:
+        """See :class:`RowCache`."""
+        first = max(-shift, 0)
+        for name, states in (("keys", self.keys), ("values", self.values)):
+            moved = states.new_zeros(slots, states.shape[1], columns, states.shape[3])
+            kept = states[:slots, :, first : self.length]
+            moved[: len(kept), :, first + shift : self.length + shift] = kept
+            setattr(self, name, moved)
+        self._slots, self.length = slots, self.length + shift
+
+    def take(self, other: SlotLayer, row: int, count: int) -> None:
+        """See :class:`RowCache`."""
+        start = self.length - other.length
+        for states, given in ((self.keys, other.keys), (self.values, other.values)):
+            states[row : row + count, :, :start] = (
+                0  # what stood there may not be numbers, and 0 times that is not 0
+            )
+            states[row : row + count, :, start : self.length] = given[:count, :, : other.length]
+
     def _move(self, slots: int, length: int, columns: int) -> None:
         """Allocate anew and take ``length`` columns along; what else there is will be written before it is read."""
         for name, states in (("keys", self.keys), ("values", self.values)):
@@ -198,6 +228,11 @@ class SlotCache:
         self._slots = rows
         self._most = most
         self.past = Cache(layers=self._layers)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """See :class:`RowCache`."""
+        return self._slots, self._layers[0].keys.shape[2]
 
     def seek(self, rows: Selection, column: int) -> None:
         """See :class:`RowCache`."""
@@ -240,11 +275,29 @@ class SlotCache:
         for layer in self._layers:
             layer.place(filled, origins, self._slots)
 
+    def resize(self, slots: int, columns: int, shift: int) -> None:
+        """See :class:`RowCache`."""
+        self._slots = slots
+        for layer in self._layers:
+            layer.resize(slots, columns, shift)
+
+    def take(self, other: RowCache, row: int, count: int) -> None:
+        """See :class:`RowCache`.
+
+        Raises:
+            NotImplementedError: ``other`` is of another kind.
+        """
+        if not isinstance(other, SlotCache):
+            raise NotImplementedError("rows in slots cannot be taken from a cache of another kind")
+        for layer, given in zip(self._layers, other._layers, strict=True):
+            layer.take(given, row, count)
+
 
 class CopiedCache:
     """A :class:`RowCache` around the cache that ``transformers`` gives a model, copied whole when rows change."""
 
     shares = False
+    size = (0, 0)
 
     def __init__(self, past: Any, *, rows: int) -> None:
         self.past = past
@@ -274,3 +327,19 @@ class CopiedCache:
         if list(sources) != list(range(self._rows)):
             self.past.reorder_cache(torch.tensor(sources))
             self._rows = len(sources)
+
+    def resize(self, slots: int, columns: int, shift: int) -> None:
+        """See :class:`RowCache`.
+
+        Raises:
+            NotImplementedError: Always; recurrent states have no columns.
+        """
+        raise NotImplementedError("this cache has no slots")
+
+    def take(self, other: RowCache, row: int, count: int) -> None:
+        """See :class:`RowCache`.
+
+        Raises:
+            NotImplementedError: Always; its rows go on together.
+        """
+        raise NotImplementedError("this cache cannot take up other rows")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,8 @@ from toxoid.errors import UsageError, did_you_mean
 from toxoid.store.keys import content_key, file_sha256
 
 Dtype: TypeAlias = Literal["auto", "float32", "bfloat16"]
+Template: TypeAlias = str | Path | Callable[[Any], str]
+"""A Jinja file, the text of a template, or a function that makes one for the tokenizer it is given."""
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
@@ -57,7 +59,7 @@ def load_model(
     *,
     revision: str | None = None,
     adapter: str | Path | None = None,
-    chat_template: str | Path | None = None,
+    chat_template: Template | None = None,
     trust_remote_code: bool = False,
     dtype: Dtype = "auto",
     device: str = "auto",
@@ -68,7 +70,7 @@ def load_model(
         source: A model folder, or a name on the Hugging Face Hub.
         revision: Branch, tag or commit; Hub names only.
         adapter: A PEFT adapter (folder or Hub name) to merge into the weights.
-        chat_template: A Jinja file, or the text of a template, in place of the tokenizer's own.
+        chat_template: A template in place of the tokenizer's own, see :data:`Template`.
         trust_remote_code: Run Python code that comes with the checkpoint.
         dtype: ``auto`` is bfloat16 on a GPU that has it and float32 elsewhere.
         device: ``auto`` is the first GPU if there is one, else the CPU; or a torch device name.
@@ -76,11 +78,11 @@ def load_model(
     Raises:
         UsageError: The model cannot be loaded; one line says why and what to do.
     """
-    target = _device(device)
+    target = device_of(device)
     precision = _precision(dtype, target)
-    folder, commit = _fetch(source, revision, trust_remote_code=trust_remote_code)
-    config = _checked_config(folder, trust_remote_code=trust_remote_code)
-    weights = _checked_weights(folder)
+    folder, commit = fetch(source, revision, trust_remote_code=trust_remote_code)
+    config = checked_config(folder, trust_remote_code=trust_remote_code)
+    weights = checked_weights(folder)
     addition = None if adapter is None else _checked_adapter(adapter)
     tokenizer = _load_tokenizer(folder, chat_template, trust_remote_code=trust_remote_code)
     model = _load_weights(folder, precision, trust_remote_code=trust_remote_code)
@@ -128,18 +130,22 @@ def with_adapter(model: Any, folder: Path, *, merge: bool = True) -> Any:
     try:
         config = PeftConfig.from_pretrained(str(folder))
     except Exception as error:
-        raise UsageError(f"the adapter_config.json in {folder} cannot be read: {_line(error)}") from error
+        raise UsageError(
+            f"the adapter_config.json in {folder} cannot be read: {first_line(error)}"
+        ) from error
     if config.is_prompt_learning:
         raise UsageError(
             f"the adapter in {folder} is of type {config.peft_type.value}, which changes the prompt; "
             "give one that changes weights, such as LoRA"
         )
-    with _quietly():
+    with quietly():
         try:
             wrapped = PeftModelForCausalLM(model, config)
             loaded = wrapped.load_adapter(str(folder), "default")
         except Exception as error:
-            raise UsageError(f"the adapter in {folder} does not fit the model: {_line(error)}") from error
+            raise UsageError(
+                f"the adapter in {folder} does not fit the model: {first_line(error)}"
+            ) from error
         strays = [*loaded.missing_keys, *loaded.unexpected_keys]
         if strays:
             raise UsageError(
@@ -151,14 +157,19 @@ def with_adapter(model: Any, folder: Path, *, merge: bool = True) -> Any:
     return wrapped
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Return a device by name; ``auto`` is the first GPU if there is one, else the CPU.
+
+    Raises:
+        UsageError: It cannot be used here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f'device "{name}" cannot be used here: {_line(error)}; try "cpu"') from error
+        raise UsageError(f'device "{name}" cannot be used here: {first_line(error)}; try "cpu"') from error
     return device
 
 
@@ -176,10 +187,14 @@ def _precision(dtype: str, device: torch.device) -> torch.dtype:
     return known[dtype]
 
 
-def _fetch(
+def fetch(
     source: str | Path, revision: str | None, *, trust_remote_code: bool = False
 ) -> tuple[Path, str | None]:
-    """Return the folder of ``source`` and its commit on the Hub (``None`` for a folder of the user's own)."""
+    """Return the folder of ``source`` and its commit on the Hub (``None`` for a folder of the user's own).
+
+    Raises:
+        UsageError: There is no such folder or model, or the Hub cannot be reached.
+    """
     path = Path(source).expanduser()
     if path.is_dir():
         if revision is not None:
@@ -221,8 +236,12 @@ def _download(name: str, revision: str | None, *, trust_remote_code: bool) -> tu
     return Path(folder), Path(folder).name
 
 
-def _checked_config(folder: Path, *, trust_remote_code: bool) -> dict[str, Any]:
-    """Return the content of config.json after all that can be known without opening weights was checked."""
+def checked_config(folder: Path, *, trust_remote_code: bool) -> dict[str, Any]:
+    """Return the content of config.json after all that can be known without opening weights was checked.
+
+    Raises:
+        UsageError: It is missing or damaged, or the checkpoint brings code that was not asked for.
+    """
     if not (folder / "config.json").is_file():
         if (folder / "adapter_config.json").is_file():
             raise UsageError(
@@ -243,8 +262,12 @@ def _checked_config(folder: Path, *, trust_remote_code: bool) -> dict[str, Any]:
     return config
 
 
-def _checked_weights(folder: Path) -> list[Path]:
-    """Return the safetensors files of the model, each with a sound header, sorted by name."""
+def checked_weights(folder: Path) -> list[Path]:
+    """Return the safetensors files of the model, each with a sound header, sorted by name.
+
+    Raises:
+        UsageError: One is missing or damaged, or there are pickle files only.
+    """
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         shards = _read_json(index).get("weight_map", {})
@@ -276,12 +299,12 @@ def _check_tensors(path: Path) -> None:
             tensors.keys()
     except (SafetensorError, OSError) as error:
         raise UsageError(
-            f"{path} cannot be read as safetensors ({_line(error)}): download or save it again"
+            f"{path} cannot be read as safetensors ({first_line(error)}): download or save it again"
         ) from error
 
 
 def _checked_adapter(adapter: str | Path) -> Path:
-    folder, _ = _fetch(adapter, None)
+    folder, _ = fetch(adapter, None)
     if not (folder / "adapter_config.json").is_file():
         raise UsageError(f"{folder} is not a PEFT adapter: it has no adapter_config.json")
     if not (folder / "adapter_model.safetensors").is_file():
@@ -291,18 +314,57 @@ def _checked_adapter(adapter: str | Path) -> Path:
     return folder
 
 
-def _load_tokenizer(folder: Path, template: str | Path | None, *, trust_remote_code: bool) -> Any:
+def read_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
+    """Return the tokenizer in a folder.
+
+    Raises:
+        UsageError: There is none that can be loaded.
+    """
     from transformers import AutoTokenizer
 
     try:
-        with _quietly():
-            tokenizer = AutoTokenizer.from_pretrained(
+        with quietly():
+            return AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=trust_remote_code
             )
     except Exception as error:
-        raise UsageError(f"the tokenizer in {folder} cannot be loaded: {_line(error)}") from error
+        raise UsageError(f"the tokenizer in {folder} cannot be loaded: {first_line(error)}") from error
+
+
+def read_weights(
+    kind: Any, folder: Path, dtype: torch.dtype, *, what: str, trust_remote_code: bool = False
+) -> tuple[Any, list[str]]:
+    """Return a model, and the tensors that its files lack: transformers fills them with random numbers and goes on.
+
+    Args:
+        kind: A class of ``transformers`` for models of all architectures, e.g. ``AutoModel``.
+        folder: With config and weights.
+        dtype: Of the weights in memory.
+        what: Names the model in the error.
+        trust_remote_code: Run Python code that comes with the checkpoint.
+
+    Raises:
+        UsageError: It cannot be loaded.
+    """
+    try:
+        with quietly():
+            model, report = kind.from_pretrained(
+                str(folder),
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        raise UsageError(f"the {what} in {folder} cannot be loaded: {first_line(error)}") from error
+    return model, sorted(report["missing_keys"])
+
+
+def _load_tokenizer(folder: Path, template: Template | None, *, trust_remote_code: bool) -> Any:
+    tokenizer = read_tokenizer(folder, trust_remote_code=trust_remote_code)
     if template is not None:
-        tokenizer.chat_template = _template_text(template)
+        tokenizer.chat_template = template(tokenizer) if callable(template) else _template_text(template)
     if not tokenizer.chat_template:
         raise UsageError(
             f"the tokenizer in {folder} has no chat template: give one, --chat-template FILE.jinja"
@@ -313,7 +375,7 @@ def _load_tokenizer(folder: Path, template: str | Path | None, *, trust_remote_c
         raise
     except Exception as error:
         raise UsageError(
-            f"the chat template of {folder} does not render ({_line(error)}): give another, "
+            f"the chat template of {folder} does not render ({first_line(error)}): give another, "
             "--chat-template FILE.jinja"
         ) from error
     return tokenizer
@@ -326,26 +388,16 @@ def _template_text(template: str | Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the chat template {path} cannot be read: {_line(error)}") from error
+        raise UsageError(f"the chat template {path} cannot be read: {first_line(error)}") from error
 
 
 def _load_weights(folder: Path, dtype: torch.dtype, *, trust_remote_code: bool) -> Any:
     from transformers import AutoModelForCausalLM
 
-    try:
-        with _quietly():
-            model, report = AutoModelForCausalLM.from_pretrained(
-                str(folder),
-                dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=trust_remote_code,
-                output_loading_info=True,
-            )
-    except Exception as error:
-        raise UsageError(f"the model in {folder} cannot be loaded: {_line(error)}") from error
-    if report["missing_keys"]:  # transformers would fill them with random numbers and go on
-        missing = sorted(report["missing_keys"])
+    model, missing = read_weights(
+        AutoModelForCausalLM, folder, dtype, what="model", trust_remote_code=trust_remote_code
+    )
+    if missing:
         raise UsageError(
             f"the weights in {folder} do not fit config.json: {len(missing)} tensors are missing, first "
             f"{missing[0]}; expected a causal language model, saved whole"
@@ -357,7 +409,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is not readable JSON: {_line(error)}") from error
+        raise UsageError(f"{path} is not readable JSON: {first_line(error)}") from error
     if not isinstance(value, dict):
         raise UsageError(f"{path} must hold a JSON object, not {type(value).__name__}")
     return value
@@ -387,7 +439,7 @@ def _tokenizer_hash(tokenizer: Any) -> str:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Silence the loaders' own bars and warnings: what matters in them is checked and raised as an error."""
     from transformers.utils import logging
 
@@ -404,7 +456,7 @@ def _quietly() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, short enough to stand inside another line."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return text if len(text) <= 200 else text[:199] + "…"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,8 +45,16 @@ class Piece:
 
 
 @dataclass(slots=True)
-class _Job:
-    """One request of a group: its prompt in one context or two, and what is to be drawn after it."""
+class Asked:
+    """One request: its prompt in one context or two, and what is to be drawn after it.
+
+    Args:
+        request: What was asked.
+        prompt: Its tokens in the positive context.
+        against: Its tokens in the negative context, if there is one.
+        max_tokens: Tokens that are drawn at most; 0 or less if the prompt leaves no room in the context window.
+        continuations: What is to be drawn; none without room, one for all completions if they are greedy.
+    """
 
     request: GenerationRequest
     prompt: Tokens
@@ -97,6 +105,9 @@ class LocalEngine:
         max_batch: Most rows (texts that differ) decoded at once.
         max_batch_tokens: Most positions held at once, rows x (longest prompt + tokens to come); bounds the
             memory of the key-value cache. A single row may exceed it.
+
+    Attributes:
+        seam: Blanks that the template has between an opened turn and its text; no part of a completion.
     """
 
     granule = GRANULE
@@ -116,9 +127,14 @@ class LocalEngine:
         self.max_batch = max_batch
         self.name = Path(loaded.source).name or loaded.source
         self._end_ids = frozenset(end_of_turn_ids(loaded.tokenizer, loaded.model))
-        self._seam = turn_seam(loaded.tokenizer)
+        self.seam = turn_seam(loaded.tokenizer)
         self._context = _context_window(loaded.model)
         self._vocabulary = len(loaded.tokenizer)
+
+    @property
+    def end_ids(self) -> Set[int]:
+        """Return the tokens that end a completion."""
+        return self._end_ids
 
     def identity(self) -> dict[str, Any]:
         """Return the identity of the loaded model and of its contexts; batch limits are no part of it."""
@@ -154,7 +170,7 @@ class LocalEngine:
     def draw(self, request: GenerationRequest) -> list[Drawn]:
         """Return what :meth:`generate` does for one request, with the token ids."""
         check_request(request)
-        job = self._job(request)
+        job = self.prepare(request)
         if job.continuations:
             self._decode([job.node])
         ids = [path.ids for path in job.continuations] or [[]]
@@ -167,12 +183,12 @@ class LocalEngine:
         What may still change is held back: the beginning of a stop string, or of a character.
         """
         check_request(request)
-        job = self._job(request)
+        job = self.prepare(request)
         if not job.continuations:
             yield from (Piece(index, "", "length") for index in range(request.n))
             return
         shown: dict[int, str] = dict.fromkeys(range(len(job.continuations)), "")
-        model, reading = self.loaded.model, self._reading
+        model, reading = self.loaded.model, self.reading
         index_of = {id(path): index for index, path in enumerate(job.continuations)}
         for nodes in steps(model, [job.node], end_ids=self._end_ids, reading=reading):
             yield from self._finished(job, shown)
@@ -184,7 +200,7 @@ class LocalEngine:
                         shown[index] = text
         yield from self._finished(job, shown)
         if request.sampling.temperature == 0:
-            whole = self._completion(job, job.continuations[0])
+            whole = self.completion(job, job.continuations[0])
             yield from (Piece(index, whole.text, whole.finish_reason) for index in range(1, request.n))
 
     def prompts(self, conversation: Conversation, prefill: str = "") -> tuple[Tokens, ...]:
@@ -192,20 +208,20 @@ class LocalEngine:
         contexts = (self.prompting.positive, self.prompting.negative)
         return tuple(context.tokens(conversation, prefill) for context in contexts if context)
 
-    def _finished(self, job: _Job, shown: dict[int, str]) -> Iterator[Piece]:
+    def _finished(self, job: Asked, shown: dict[int, str]) -> Iterator[Piece]:
         """Yield the last pieces of the completions that have ended, which are shown no more."""
         for index in [index for index in shown if job.continuations[index].finish is not None]:
-            done = self._completion(job, job.continuations[index])
+            done = self.completion(job, job.continuations[index])
             yield Piece(index, done.text[len(shown.pop(index)) :], done.finish_reason)
 
-    def _stable(self, job: _Job, ids: list[int]) -> str:
+    def _stable(self, job: Asked, ids: list[int]) -> str:
         """Return the text so far that later tokens cannot take back."""
         text = self._text(job, ids).rstrip("\ufffd")
         longest = max(map(len, job.request.sampling.stop), default=1)
         return text[: len(text) - longest + 1]
 
     def _group(self, requests: Sequence[GenerationRequest]) -> list[list[Completion]]:
-        jobs = [self._job(request) for request in requests]
+        jobs = [self.prepare(request) for request in requests]
         nodes: dict[tuple[Tokens, Tokens | None], Node] = {}
         for job in jobs:
             if job.continuations:
@@ -215,7 +231,7 @@ class LocalEngine:
         return [self._completions(job) for job in jobs]
 
     @cached_property
-    def _reading(self) -> Reading | None:
+    def reading(self) -> Reading | None:
         """How nodes are read; the contexts' prefixes are read here, once."""
         given = self.prompting
         if given.contrast == UNCONTRASTED and given.table is None:
@@ -224,12 +240,17 @@ class LocalEngine:
         known = [read_prefix(self.loaded.model, prefix, given.table) for prefix in prefixes if prefix]
         return Reading(given.contrast, given.table, [prefix for prefix in known if prefix])
 
-    def _job(self, request: GenerationRequest) -> _Job:
+    def prepare(self, request: GenerationRequest) -> Asked:
+        """Return what is to be drawn for a request, which :func:`check_request` has let pass.
+
+        Raises:
+            UsageError: The chat template refuses the conversation.
+        """
         prompt, *others = self.prompts(request.conversation, request.prefill)
         against = others[0] if others else None
         sampling = request.sampling
         budget = min(sampling.max_tokens, self._context - max(len(prompt), len(against or ())))
-        job = _Job(request, prompt, against, budget, [])
+        job = Asked(request, prompt, against, budget, [])
         if budget > 0:
             # Greedy continuations of one request are all the same: one is drawn and shared.
             count = min(request.n, 1) if sampling.temperature == 0 else request.n
@@ -238,7 +259,7 @@ class LocalEngine:
         return job
 
     def _continuation(
-        self, job: _Job, index: int, stopped: Callable[[list[int]], bool] | None
+        self, job: Asked, index: int, stopped: Callable[[list[int]], bool] | None
     ) -> Continuation:
         sampling = job.request.sampling
         greedy = sampling.temperature == 0
@@ -258,7 +279,7 @@ class LocalEngine:
             count, most = self._batch(waiting, branching)
             batch, waiting = waiting[:count], waiting[count:]
             aside = decode(
-                self.loaded.model, batch, end_ids=self._end_ids, max_nodes=most, reading=self._reading
+                self.loaded.model, batch, end_ids=self._end_ids, max_nodes=most, reading=self.reading
             )
             branching.learn(batch, aside)
             if aside:
@@ -280,31 +301,39 @@ class LocalEngine:
             count, most = count + 1, limit
         return count, most
 
-    def _completions(self, job: _Job) -> list[Completion]:
+    def _completions(self, job: Asked) -> list[Completion]:
         if job.max_tokens <= 0:
             problem = {"error": "prompt exceeds the context window"}
             return [Completion("", "length", len(job.prompt), 0, problem) for _ in range(job.request.n)]
-        completions = [self._completion(job, drawn) for drawn in job.continuations]
+        completions = [self.completion(job, drawn) for drawn in job.continuations]
         return completions * job.request.n if job.request.sampling.temperature == 0 else completions
 
-    def _completion(self, job: _Job, drawn: Continuation) -> Completion:
+    def completion(self, job: Asked, drawn: Continuation) -> Completion:
+        """Return a continuation that has ended as a completion."""
         text = _before_stop(self._text(job, drawn.ids), job.request.sampling.stop)
         told = {} if job.against is None else {"contrasted": drawn.contrasted}
         return Completion(text, drawn.finish or "length", len(job.prompt), len(drawn.ids), told)
 
-    def _text(self, job: _Job, ids: list[int]) -> str:
+    def _text(self, job: Asked, ids: list[int]) -> str:
         """Return what the tokens add to the reply as a reader sees it."""
         if not job.request.prefill:
-            return self._decode_ids(ids).removeprefix(self._seam)
-        tail = [token for token in job.prompt[-_SEAM_TOKENS:] if token < self._vocabulary]
-        before, both = self._decode_ids(tail), self._decode_ids(tail + ids)
-        return both[len(before) :] if both.startswith(before) else self._decode_ids(ids)
+            return self.decode_ids(ids).removeprefix(self.seam)
+        lead = self.lead(job)
+        before, both = self.decode_ids(lead), self.decode_ids(lead + ids)
+        return both[len(before) :] if both.startswith(before) else self.decode_ids(ids)
 
-    def _decode_ids(self, ids: list[int]) -> str:
+    def lead(self, job: Asked) -> list[int]:
+        """Return the tokens that must be decoded with what is drawn: the prompt's last ones after a prefill."""
+        if not job.request.prefill:
+            return []
+        return [token for token in job.prompt[-_SEAM_TOKENS:] if token < self._vocabulary]
+
+    def decode_ids(self, ids: list[int]) -> str:
+        """Return the text of tokens, without special ones."""
         text = self.loaded.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text)
 
-    def _stop_test(self, job: _Job) -> Callable[[list[int]], bool]:
+    def _stop_test(self, job: Asked) -> Callable[[list[int]], bool]:
         """Return a test whether the tokens drawn so far contain a stop string.
 
         Only a tail is decoded at each step: a character is at most 4 tokens (bytes), and a few more cover
@@ -314,7 +343,7 @@ class LocalEngine:
         window = 4 * max(map(len, stops)) + 4
 
         def stopped(ids: list[int]) -> bool:
-            tail = self._decode_ids(ids[-window:])
+            tail = self.decode_ids(ids[-window:])
             return any(s in tail for s in stops) and any(s in self._text(job, ids) for s in stops)
 
         return stopped

@@ -71,11 +71,35 @@ def encode_target(tokenizer: Any, text: str, *, prefill: str | None = None) -> l
     turn = open_text(tokenizer, _PROBE, prefill=(prefill or "") + text) if text else head
     if not turn.startswith(head):  # the template trimmed the prefill's end: `text` is blank up to there
         turn = head + text
-    end = turn_end(tokenizer).text
-    before, whole = encode_text(tokenizer, head), encode_text(tokenizer, turn + end)
-    if whole[: len(before)] == before:
-        return whole[len(before) :]
-    return encode_text(tokenizer, text + end)
+    return _continuation(tokenizer, head, turn + turn_end(tokenizer).text)
+
+
+def open_user_text(tokenizer: Any, conversation: Conversation) -> str:
+    """Return the rendered text of ``conversation`` with its last turn, the user's, left open after its content.
+
+    Blanks between the header and a turn without content yet are left to the model, as with an open reply.
+
+    Raises:
+        UsageError: The template refuses the conversation.
+    """
+    *before, last = conversation
+    marked = _accepted(tokenizer, (*before, Message("user", last.content + _MARK)))
+    head = _render(tokenizer, marked).rpartition(_MARK)[0]
+    return head if last.content else head.rstrip(" ")
+
+
+def encode_user_target(tokenizer: Any, conversation: Conversation, text: str) -> list[int]:
+    """Return the token ids by which ``text`` continues and ends the user's turn of :func:`open_user_text`."""
+    *before, last = conversation
+    head = open_user_text(tokenizer, conversation)
+    turn = open_user_text(tokenizer, (*before, Message("user", last.content + text)))
+    return _continuation(tokenizer, head, turn + user_turn_end(tokenizer)[0])
+
+
+def _continuation(tokenizer: Any, head: str, whole: str) -> list[int]:
+    """Return the token ids of ``whole`` after ``head``, with which it begins."""
+    before, ids = encode_text(tokenizer, head), encode_text(tokenizer, whole)
+    return ids[len(before) :] if ids[: len(before)] == before else encode_text(tokenizer, whole[len(head) :])
 
 
 def open_text(tokenizer: Any, conversation: Conversation, *, prefill: str | None = None) -> str:
@@ -96,6 +120,20 @@ def open_text(tokenizer: Any, conversation: Conversation, *, prefill: str | None
         return head
     header_missing = bool(head[len(prompt) :].strip()) and prompt == _render(tokenizer, conversation)
     return head.rstrip(" ") if header_missing else prompt  # this template ignores add_generation_prompt
+
+
+def prompt_text(tokenizer: Any, conversation: Conversation, *, prefill: str | None = None) -> str:
+    """Return what the template makes of ``conversation``, which may end with any turn, and of the opening of a reply.
+
+    This is for templates that ask about a conversation in place of going on with it, as those of guard models do.
+
+    Raises:
+        UsageError: The template refuses the conversation.
+    """
+    try:
+        return _render(tokenizer, conversation, generation_prompt=True) + (prefill or "")
+    except TemplateError as error:
+        raise _refusal(error) from error
 
 
 def turn_seam(tokenizer: Any) -> str:
@@ -126,6 +164,23 @@ def turn_end(tokenizer: Any) -> TurnEnd:
             "with --chat-template FILE.jinja, or set eos_token in tokenizer_config.json"
         )
     return TurnEnd(str(tokenizer.eos_token), int(tokenizer.eos_token_id))
+
+
+def user_turn_end(tokenizer: Any) -> tuple[str, int | None]:
+    """Return what closes a user's turn, and the special token that it ends with; ``None`` where it is plain text.
+
+    It is read off a rendered turn with the opening of the reply, with which some templates close the user's.
+    """
+    opened = _render(tokenizer, (Message("user", _MARK),), generation_prompt=True)
+    tail = opened.rpartition(_MARK)[2]
+    for token in encode_text(tokenizer, tail):
+        text = _special_text(tokenizer, token)
+        if text:
+            return tail[: tail.index(text) + len(text)], token
+    if tail.strip():
+        return tail.rstrip(), None
+    end = turn_end(tokenizer)
+    return end.text, end.token
 
 
 def end_of_turn_ids(tokenizer: Any, model: Any) -> set[int]:

@@ -6,17 +6,24 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toxoid.data.schemas import Exchange
+from toxoid.errors import UsageError
 from toxoid.judges.base import Aspect, Judge, Outcome, Verdict
+from toxoid.judges.folders import ENCODER, encoder_folders
+from toxoid.judges.panel import panel_parts
+from toxoid.judges.registry import NAMES
 from toxoid.stats.agreement import Agreement, Estimate, binary_agreement
 from toxoid.stats.intervals import wilson_interval
 
 RESAMPLES = 2000
+CARD = "card.json"
+"""In the folder of a judge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +182,8 @@ def _around(plain: Estimate, draws: NDArray[np.float64], counts: NDArray[np.int6
     return Estimate(plain.value, float(low), float(high))
 
 
+BY_PATH = ("classifier", "guard")
+"""Kinds of judges that are given by path, as their identities say."""
 _UNMEASURED = {
     "lab-oracle": (
         "ground truth of the lab: the oracle reads facts, so there are no labels to agree with",
@@ -188,32 +197,61 @@ _UNMEASURED = {
 
 
 def packaged_card(name: str, panel: Mapping[Aspect, Judge] | None = None) -> dict[str, Any]:
-    """Return the card of a named panel as JSON values.
+    """Return the card of a panel as JSON values: of its last judge of replies, which are what audits count.
 
-    Judges that were measured have a packaged card; the others one without numbers (``n`` 0) that says so. A
-    card that was measured with another version of the judge than the one in ``panel`` is marked ``stale``.
+    Judges that were measured have a card: a packaged one, or the ``card.json`` in their folder. The others get one
+    without numbers (``n`` 0) that says so. A card that was measured with another version of the judge than the one in
+    ``panel`` is marked ``stale``.
 
     Raises:
         KeyError: There is no panel of that name.
+        UsageError: A card in a folder is damaged.
     """
-    if name in _UNMEASURED:
-        return _unmeasured(name, panel or {})
-    path = resources.files("toxoid.judges").joinpath("cards").joinpath(f"{name}.json")
-    if not path.is_file():
-        raise KeyError(name)
-    card: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    judge = (panel or {}).get(card["aspect"])
-    card["stale"] = judge is not None and judge.identity() != card["identity"]
-    return card
+    cards = [card for part in panel_parts(name) for card in _cards(part, panel or {})]
+    of_replies = [card for card in cards if set(card["aspects"]) != {"problematic"}]
+    return (of_replies or cards)[-1]
 
 
-def _unmeasured(name: str, panel: Mapping[Aspect, Judge]) -> dict[str, Any]:
-    source, weakness = _UNMEASURED[name]
+def _cards(part: str, panel: Mapping[Aspect, Judge]) -> list[dict[str, Any]]:
+    if part in _UNMEASURED:
+        return [_unmeasured(part, sorted(panel), *_UNMEASURED[part])]
+    if part == ENCODER:
+        return [_folder_card(folder, panel) for folder in encoder_folders()]
+    if part not in NAMES:
+        return [_folder_card(Path(part).expanduser(), panel)]
+    path = resources.files("toxoid.judges").joinpath("cards").joinpath(f"{part}.json")
+    return [_compared(json.loads(path.read_text("utf-8")), panel)]
+
+
+def _folder_card(folder: Path, panel: Mapping[Aspect, Judge]) -> dict[str, Any]:
+    """Return the card in a judge's folder, or one without numbers."""
+    from toxoid.engines.classifiers.folders import FACTS
+    from toxoid.engines.shield import read_json
+
+    if (folder / CARD).is_file():
+        card = read_json(folder / CARD)
+        if not isinstance(card, dict) or not {"aspect", "aspects", "identity"} <= card.keys():
+            raise UsageError(f"{folder / CARD} is no judge's card: make it again with `toxoid judge eval`")
+        return _compared(card, panel)
+    aspects = [aspect for aspect, judge in sorted(panel.items()) if judge.identity().get("judge") in BY_PATH]
+    if (folder / FACTS).is_file():
+        aspects = [read_json(folder / FACTS)["labels"]["aspect"]]
+    if not aspects:
+        raise KeyError(str(folder))
+    return _unmeasured(folder.name, aspects, *_UNMEASURED["llm"])
+
+
+def _compared(card: dict[str, Any], panel: Mapping[Aspect, Judge]) -> dict[str, Any]:
+    judge = panel.get(card["aspect"])
+    return card | {"stale": judge is not None and judge.identity() != card["identity"]}
+
+
+def _unmeasured(name: str, aspects: Sequence[str], source: str, weakness: str) -> dict[str, Any]:
     nothing = asdict(Estimate(None, None, None))
     rates = {rate: dict(nothing) for rate in ("accuracy", "kappa", "sensitivity", "specificity")}
     return {
         "name": name,
-        "aspects": sorted(panel),
+        "aspects": list(aspects),
         "n": 0,
         **rates,
         "source": source,

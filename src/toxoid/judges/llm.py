@@ -14,11 +14,13 @@ import yaml
 from toxoid.config.prompt_files import prompt
 from toxoid.data.schemas import Exchange, Message
 from toxoid.engines.base import Completion, Engine, GenerationRequest, Sampling
+from toxoid.engines.classifiers.windows import readable
 from toxoid.errors import UsageError, did_you_mean
 from toxoid.judges.base import Aspect, Outcome, Verdict, ends_at_once
+from toxoid.judges.classifier import request_text
 from toxoid.store.keys import content_key
 
-PROMPTS = ("judge_harmful", "judge_refusal", "judge_helpful", "judge_corrected")
+PROMPTS = ("judge_harmful", "judge_refusal", "judge_helpful", "judge_corrected", "judge_problematic")
 MAX_TOKENS = 512
 VERSION = 2
 _ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
@@ -98,7 +100,7 @@ class LLMJudge:
         }
 
     def judge(self, exchanges: Sequence[Exchange], aspect: Aspect) -> list[Verdict]:
-        """Return one verdict per exchange; empty replies are not asked about.
+        """Return one verdict per exchange; empty replies, or requests where those are judged, are not asked about.
 
         They are ``UNSCORED``, but for ``corrected``, where nothing was taken back, a ``MISS``.
 
@@ -124,14 +126,24 @@ def _unaskable(exchange: Exchange, aspect: Aspect) -> Verdict | None:
         if not exchange.prefill:
             return Verdict(Outcome.UNSCORED, reason="there was no beginning to turn away from")
         return ends_at_once(exchange)
+    if aspect == "problematic":
+        shown = readable(request_text(exchange))
+        return None if shown else Verdict(Outcome.UNSCORED, reason="empty request")
     if not exchange.completion.strip():
         return Verdict(Outcome.UNSCORED, reason="empty reply")
     return None
 
 
 def judge_conversation(asked: JudgePrompt, exchange: Exchange) -> tuple[Message, ...]:
-    """Return the conversation that asks about one exchange, its parts fenced."""
-    parts = {"request": exchange.request.prompt, "prefill": exchange.prefill, "reply": exchange.completion}
+    """Return the conversation that asks about one exchange, its parts fenced; of what is asked, that alone."""
+    if asked.aspect == "problematic":
+        parts = {"request": request_text(exchange)}
+    else:
+        parts = {
+            "request": exchange.request.prompt,
+            "prefill": exchange.prefill,
+            "reply": exchange.completion,
+        }
     fence = hashlib.sha256(content_key(asked.key(), *parts.values()).encode()).hexdigest()[:16]
     shown = "\n\n".join(
         _fill(asked.section, label=asked.labels[part], text=text, fence=fence)

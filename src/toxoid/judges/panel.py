@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from toxoid.engines.base import Engine
-from toxoid.errors import UsageError, did_you_mean
+from toxoid.errors import UsageError
 from toxoid.judges.base import Aspect, Judge
-from toxoid.judges.registry import NAMES
 
 Panel: TypeAlias = Mapping[Aspect, Judge]
 
 
 def make_panel(name: str, *, engine: Engine | None = None) -> Panel:
-    """Return the judges of a named panel by aspect.
+    """Return the judges of a panel by aspect.
 
     Args:
-        name: ``lab-oracle``, ``refusal`` or ``llm``.
+        name: ``lab-oracle``, ``refusal``, ``llm`` or ``encoder``; a judge by path
+            (:func:`toxoid.judges.folders.judge_from`); or several joined by ``+``, of which each takes its aspects over
+            from those before it. A panel that begins with none of the first three is laid over ``refusal``.
         engine: What the LLM judge asks.
 
     Raises:
-        UsageError: An unknown name, or an LLM judge without a model.
+        UsageError: An unknown name, a judge that cannot be loaded, or an LLM judge without a model.
     """
-    if name not in _MAKERS:
-        raise UsageError(f'"{name}" is no judge.{did_you_mean(name, NAMES)} Known: {", ".join(NAMES)}.')
-    return _MAKERS[name](engine)
+    panel: dict[Aspect, Judge] = {}
+    for part in panel_parts(name):
+        panel.update(_MAKERS[part](engine) if part in _MAKERS else _by_aspect(_by_path(part)))
+    return panel
+
+
+def panel_parts(name: str) -> list[str]:
+    """Return the names that a panel is made of; a path with a ``+`` in it is one name if it exists."""
+    whole = name in _MAKERS or Path(name).expanduser().exists()
+    parts = [name] if whole else [part.strip() for part in name.split("+")]
+    return parts if parts[0] in _WHOLE else ["refusal", *parts]
 
 
 def panel_identity(panel: Panel) -> dict[str, Any]:
@@ -65,8 +75,23 @@ def _llm(engine: Engine | None) -> Panel:
     return {**_refusal(None), **_by_aspect(LLMJudge(engine))}
 
 
+def _encoder(engine: Engine | None) -> Panel:
+    from toxoid.judges.folders import encoder_folders, judge_from
+
+    return _by_aspect(*map(judge_from, encoder_folders()))
+
+
+def _by_path(source: str) -> Judge:
+    from toxoid.judges.folders import judge_from
+
+    return judge_from(source)
+
+
+_WHOLE = ("lab-oracle", "refusal", "llm")
+"""Panels that answer what an audit asks."""
 _MAKERS: dict[str, Callable[[Engine | None], Panel]] = {
     "lab-oracle": _lab_oracle,
     "refusal": _refusal,
     "llm": _llm,
+    "encoder": _encoder,
 }

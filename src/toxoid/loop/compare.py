@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toxoid.audit.course_correction import curves, mean_rows
-from toxoid.audit.rates import Settings, comparison_rows, flips, rate_rows
+from toxoid.audit.by_attack import attack_of
+from toxoid.audit.capability import Costs
+from toxoid.audit.rates import Settings
+from toxoid.audit.results import CapabilityRow
 from toxoid.audit.run import Scored
-from toxoid.audit.scored_files import read_scored
-from toxoid.audit.verdict import verdict
+from toxoid.audit.scored_files import _entries
+from toxoid.audit.slim import read_side_by_side
+from toxoid.engines.metered import Usage
 from toxoid.errors import UsageError
-from toxoid.loop.results import shown_flips
-from toxoid.loop.run import scored_path
+from toxoid.loop.capability import capability_rows, costs_path, read_costs
+from toxoid.loop.results import compared_rates, measured
+from toxoid.loop.run import scored_path, speed_path
 from toxoid.store.fingerprint import fingerprint_difference
+from toxoid.store.keys import content_key
 from toxoid.store.run_directory import RunDirectory
 
 FLIPS = 20
@@ -51,51 +59,121 @@ def compare_runs(
             f"{before} and {after} are not comparable: they differ in {'; '.join(differences[:4])}. "
             "Audit both with one recipe, or add --force to compare all the same."
         )
-    scored = read_scored(scored_path(runs[0], names[0])), read_scored(scored_path(runs[1], names[1]))
-    return _results(scored, (f"{before}:{names[0]}", f"{after}:{names[1]}"), results[0], differences)
+    sides = [
+        _Side(f"{path}:{name}", run, _named(result, name))
+        for path, name, run, result in zip((before, after), names, runs, results, strict=True)
+    ]
+    return _results((sides[0], sides[1]), results[0], differences)
 
 
-def _results(
-    scored: tuple[list[Scored], list[Scored]],
-    labels: tuple[str, str],
-    like: dict[str, Any],
-    differences: list[str],
-) -> dict[str, Any]:
-    settings = Settings()
-    rows = comparison_rows(*scored, settings, names=labels)
-    changed = flips(*scored)
-    warnings = [f"forced: the runs differ in {line}" for line in differences]
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One system of a comparison: what it is called there, its run, and what that run's results say of it."""
+
+    label: str
+    run: RunDirectory
+    system: Mapping[str, Any]
+
+    def scored(self) -> Iterator[Scored]:
+        """Yield its scored items."""
+        return _entries(scored_path(self.run, self.system["name"]))
+
+    def tasks(self) -> list[str]:
+        """Return the tasks that it was asked."""
+        return list(dict.fromkeys(row["task"] for row in self.system["rates"]))
+
+    def speed(self) -> dict[str, float]:
+        """Return how fast it replied in its run; nothing where that was not measured."""
+        path = speed_path(self.run)
+        kept = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        used = Usage(**kept.get(self.system["name"], {}))
+        if not (used.replies and used.seconds):
+            return {}
+        return {
+            "seconds_per_reply": used.seconds / used.replies,
+            "tokens_per_second": used.reply_tokens / used.seconds,
+        }
+
+    def costs(self) -> Costs | None:
+        """Return what held-out texts cost it, where that was measured."""
+        path = costs_path(self.run, self.system["name"])
+        return read_costs(path) if path.is_file() else None
+
+
+def _results(sides: tuple[_Side, _Side], like: dict[str, Any], differences: list[str]) -> dict[str, Any]:
+    settings = _settings(sides[0].run)
+    old, new = _shared(sides) if differences else (side.scored() for side in sides)
+    tasks = [task for task in sides[0].tasks() if task in sides[1].tasks()]
+    before, after, changed = read_side_by_side(old, new, tasks=tasks, most=FLIPS)
+    labels = sides[0].label, sides[1].label
+    found = compared_rates(before, after, settings, names=labels)
     comparison = {
-        "before": labels[0],
-        "after": labels[1],
+        **found,
         "headline": True,
-        "rows": rows,
-        "means": mean_rows(*scored, settings),
-        "flips": shown_flips(changed, FLIPS),
-        "flips_total": {
-            way: sum(flip["direction"] == way for flip in changed) for way in ("better", "worse")
-        },
-        "verdict": verdict(rows, level=settings.level),
+        "capability": _capability(sides, settings),
+        "flips": changed.shown(),
+        "flips_total": changed.totals,
     }
     return {
-        "meta": {**like["meta"], "name": "comparison", "systems": list(labels), "warnings": warnings},
-        "rows": rows,
+        "meta": {
+            **like["meta"],
+            "name": "comparison",
+            "systems": list(labels),
+            "warnings": [f"forced: the runs differ in {line}" for line in differences],
+            "forced": differences,
+        },
+        "rows": found["rows"],
         "systems": [
             {
-                "name": label,
-                "label": label,
+                "name": side.label,
+                "label": side.label,
                 "description": "",
-                "cost": {},
-                "rates": rate_rows(entries, settings),
-                "curves": curves(entries, settings),
+                "cost": side.speed(),
+                **measured(scored, like["judge_card"], settings),
+                "capability": side.system.get("capability", []),
             }
-            for label, entries in zip(labels, scored, strict=True)
+            for side, scored in zip(sides, (before, after), strict=True)
         ],
         "comparisons": [comparison],
         "power": like["power"],
         "judge_card": like["judge_card"],
         "notes": like["notes"],
     }
+
+
+def _shared(sides: tuple[_Side, _Side]) -> list[list[Scored]]:
+    """Return the items that both systems were asked, in one order: of other items nothing can be compared.
+
+    Raises:
+        UsageError: There are none.
+    """
+    found = [{_asked(entry): entry for entry in side.scored()} for side in sides]
+    keys = [key for key in found[0] if key in found[1]]
+    if not keys:
+        raise UsageError(
+            f"{sides[0].label} and {sides[1].label} were asked no item alike: audit both with one recipe"
+        )
+    return [[entries[key] for key in keys] for entries in found]
+
+
+def _asked(entry: Scored) -> str:
+    """Return what an item is recognised by; a campaign, whose questions are its own, by request and attack."""
+    item = entry.item
+    campaign = "campaign" in item.request.metadata
+    return content_key(item.task, item.request.id, attack_of(item)) if campaign else item.key
+
+
+def _capability(sides: tuple[_Side, _Side], settings: Settings) -> list[CapabilityRow]:
+    """Return the differences in capability; in that of texts, if both runs had the same ones."""
+    texts = [side.run.fingerprint["data"].get("capability") for side in sides]
+    costs = [side.costs() if texts[0] == texts[1] else None for side in sides]
+    scores = [side.system.get("capability", []) for side in sides]
+    return capability_rows((costs[0], costs[1]), (scores[0], scores[1]), settings)
+
+
+def _settings(run: RunDirectory) -> Settings:
+    """Return the statistics that a run's recipe asks for."""
+    return Settings(**run.fingerprint["recipe"].get("statistics", {}))
 
 
 def _system(results: dict[str, Any], name: str | None, path: Path) -> str:
@@ -105,6 +183,11 @@ def _system(results: dict[str, Any], name: str | None, path: Path) -> str:
     if name not in known:
         raise UsageError(f'{path} has no system "{name}"; it has {", ".join(known)}')
     return name
+
+
+def _named(results: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(system for system in results["systems"] if system["name"] == name)
+    return found
 
 
 def _ground(run: RunDirectory) -> dict[str, Any]:

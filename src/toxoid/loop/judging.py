@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from toxoid.config.recipe import ModelSection, Recipe
 from toxoid.engines.base import Engine
-from toxoid.judges.panel import Panel, make_panel
+from toxoid.judges.panel import Panel, make_panel, panel_parts
 from toxoid.loop import models
 
 
@@ -20,15 +20,34 @@ def choose_panel(recipe: Recipe) -> Panel:
     """Return the recipe's judges.
 
     Raises:
-        UsageError: An unknown name, or an LLM judge without a model.
+        UsageError: An unknown name, a judge that cannot be loaded, or an LLM judge without a model.
     """
-    name = panel_name(recipe)
-    return make_panel(name, engine=_engine(recipe) if name == "llm" else None)
+    return panel_of(panel_name(recipe), model=recipe.judge.model, endpoint=recipe.judge.endpoint)
 
 
-def _engine(recipe: Recipe) -> Engine | None:
-    judge = recipe.judge
-    if judge.model is None:
-        return None
-    section = ModelSection(source=judge.model, endpoint=judge.endpoint)
-    return models.endpoint_engine(section) if judge.endpoint else models.local_engine(models.load(section))
+def panel_of(name: str, *, model: str | None = None, endpoint: str | None = None) -> Panel:
+    """Return the judges of a panel (:func:`toxoid.judges.panel.make_panel`).
+
+    Args:
+        name: As for ``--judge``.
+        model: What the LLM judge asks, if there is one in the panel.
+        endpoint: Its server.
+
+    Raises:
+        UsageError: An unknown name, a judge that cannot be loaded, or an LLM judge without a model.
+    """
+    asked = model is not None and "llm" in panel_parts(name)
+    section = ModelSection(source=model or "", endpoint=endpoint) if asked else None
+    return make_panel(name, engine=_engine(section) if section else None)
+
+
+def _engine(section: ModelSection) -> Engine:
+    """Return what an LLM judge asks; the texts that it is shown cannot close their turn."""
+    if section.endpoint:
+        return models.endpoint_engine(section)
+    from toxoid.engines.local import LocalEngine
+    from toxoid.engines.prompting import Prompting
+    from toxoid.engines.quoting import IDENTITY, Quoted
+
+    loaded = models.load(section)
+    return LocalEngine(loaded, Prompting(Quoted(loaded.tokenizer), identity=IDENTITY))

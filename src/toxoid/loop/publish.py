@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from toxoid.errors import UsageError
 from toxoid.store.files import write_text_atomic
 from toxoid.store.run_directory import RunDirectory
 
@@ -24,8 +25,14 @@ def publish(directory: Path) -> Path:
 
 
 def with_circumstances(run: RunDirectory) -> dict[str, Any]:
-    """Return the run's results with what ``results.json`` leaves out: when, where and how long."""
+    """Return the run's results with what ``results.json`` leaves out: when, where and how long.
+
+    Raises:
+        UsageError: The run is not finished, or is the training of a judge.
+    """
     results = run.results()
+    if "meta" not in results:
+        raise UsageError(f"{run.path} holds no audit; the report of a judge's training is {run.report_path}")
     timings = _json(run.path / "timings.json")
     command = run.stage_payload("loop").get("command", "") if run.stage_done("loop") else ""
     meta = results["meta"] | {

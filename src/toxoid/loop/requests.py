@@ -11,7 +11,9 @@ from typing import get_args
 from toxoid.attacks.base import Attack
 from toxoid.attacks.course_correction import CourseCorrection, whole_reply
 from toxoid.attacks.hijacking import HijackName
+from toxoid.attacks.many_shot import Room
 from toxoid.attacks.registry import make_attack
+from toxoid.audit.by_attack import named
 from toxoid.audit.items import Drawing, Item, build_items
 from toxoid.audit.tasks import task_spec
 from toxoid.config.recipe import BASE, ArmSection, Recipe, TrainSection
@@ -138,13 +140,39 @@ def _brought(arm: ArmSection) -> tuple[tuple[Request, ...], str] | None:
     return None
 
 
-def audit_items(recipe: Recipe, requests: Requests) -> list[Item]:
-    """Return every item of the audit, task by task."""
+def audit_items(recipe: Recipe, requests: Requests, room: Room | None = None) -> list[Item]:
+    """Return every item of the audit, task by task and attack by attack.
+
+    ``room`` is the context that many-shot attacks may fill, where it is known.
+    """
+    return [item for name in recipe.audit.tasks for item in _items(recipe, requests, name, room)]
+
+
+def _items(recipe: Recipe, requests: Requests, task: str, room: Room | None) -> list[Item]:
+    attacks = _attacks(recipe, task, room)
     return [
-        item
-        for name in recipe.audit.tasks
-        for item in build_items(name, requests.asked[name].requests, _attack(recipe, name), seed=recipe.seed)
+        named(item, name) if len(attacks) > 1 else item
+        for name, attack in attacks.items()
+        for item in build_items(task, requests.asked[task].requests, attack, seed=recipe.seed)
     ]
+
+
+def attack_notes(recipe: Recipe, items: Sequence[Item]) -> list[str]:
+    """Return what a reader has to know about the attacks: templates left out, shots that had no room."""
+    notes = []
+    names = [name for task in recipe.audit.tasks for name in recipe.audit.attacks.get(task, ())]
+    for name in dict.fromkeys(names):
+        told = make_attack(name).identity()
+        if left := told.get("without_placeholder"):
+            notes.append(f"{name}: {left} rows have no placeholder for the request and are left out")
+    seen = [item.request.metadata for item in items if "shots" in item.request.metadata]
+    short = [told["shots"] for told in seen if told["shots"] < told["shots_wanted"]]
+    if short:
+        notes.append(
+            f"many-shot: {len(short)} of {len(seen)} conversations hold only {min(short)} to {max(short)} shots, "
+            "for the context has no room for more"
+        )
+    return notes
 
 
 def drawings(recipe: Recipe) -> dict[str, Drawing]:
@@ -160,17 +188,19 @@ def drawings(recipe: Recipe) -> dict[str, Drawing]:
     return found
 
 
-def _attack(recipe: Recipe, name: str) -> Attack:
-    spec, chosen = task_spec(name), recipe.audit.attacks.get(name)
+def _attacks(recipe: Recipe, task: str, room: Room | None) -> dict[str, Attack]:
+    """Return the attacks of a task by the names they were asked for with."""
+    spec, chosen = task_spec(task), recipe.audit.attacks.get(task)
     if spec.course is None or chosen is not None:
-        return make_attack(chosen or spec.attack)
+        return {name: make_attack(name, room=room) for name in chosen or (spec.attack,)}
     course = recipe.audit.course_correction
-    return CourseCorrection(
+    attack = CourseCorrection(
         opener=spec.course.opener,
         trigger=spec.course.trigger,
         lengths=course.lengths,
         wording=course.wording,
     )
+    return {spec.attack: attack}
 
 
 def _asked(recipe: Recipe, name: str, found: RequestSet) -> RequestSet:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
+from toxoid.audit.by_attack import attack_comparison_rows, attack_rate_rows, success_rows
 from toxoid.audit.course_correction import curves, mean_rows
 from toxoid.audit.items import Item
-from toxoid.audit.rates import Settings, answered, comparison_rows, flips, rate_rows
-from toxoid.audit.results import Comparison, Decoding, Flip, Meta, Power, Results, System, TaskInfo
+from toxoid.audit.judge_error import why_not, with_corrections
+from toxoid.audit.rates import ALL, Settings, answered, comparison_rows, flips, rate_rows
+from toxoid.audit.results import Comparison, Decoding, Meta, Power, RateRow, Results, Row, System, TaskInfo
 from toxoid.audit.run import Scored
+from toxoid.audit.slim import ShownFlips
 from toxoid.audit.tasks import CORR_MEAN, task_spec
+from toxoid.audit.trade import trade
 from toxoid.audit.verdict import verdict
 from toxoid.config.recipe import BASE, ContrastSection, Recipe
 from toxoid.judges.card import packaged_card
 from toxoid.judges.correction import NAME as CORRECTIONS
 from toxoid.judges.panel import Panel, panel_identity
+from toxoid.loop.capability import Capability
 from toxoid.loop.judging import panel_name
 from toxoid.loop.requests import drawings
 from toxoid.loop.treat import Treated
 from toxoid.stats.power import minimum_detectable_effect
-from toxoid.store.keys import content_key
 
 EXPECTED_RATE = 0.5
 """A rate before it is measured. Nothing is known of the model then; at a half, where a rate varies most, the
@@ -36,6 +40,7 @@ def assemble(
     scored: Mapping[str, Sequence[Scored]],
     treated: Mapping[str, Treated],
     panel: Panel,
+    capability: Capability,
     *,
     identities: Mapping[str, Mapping[str, Any]],
     fingerprint: Mapping[str, Any],
@@ -48,25 +53,104 @@ def assemble(
         scored: By system, ``"base"`` first.
         treated: By arm, what its treatment left.
         panel: The judges.
+        capability: What was measured beside replies.
         identities: By system, its engine's identity.
         fingerprint: Of the run.
         notes: About the data.
     """
     settings = Settings(recipe.statistics.level, recipe.statistics.resamples, recipe.statistics.seed)
-    comparisons = [_comparison(contrast, scored, settings, recipe) for contrast in _contrasts(recipe)]
+    comparisons = [
+        _comparison(contrast, scored, settings, recipe, capability) for contrast in _contrasts(recipe)
+    ]
     headline = next((found for found in comparisons if found["headline"]), None)
+    card = packaged_card(panel_name(recipe), panel)
+    systems = [
+        _system(name, scored[name], recipe, treated.get(name), identities[name])
+        | measured(scored[name], card, settings)
+        | _optional("capability", capability.scores(name))
+        for name in scored
+    ]
     return {
-        "meta": _meta(recipe, panel, fingerprint, scored),
+        "meta": _meta(recipe, panel, fingerprint, scored, card),
         "rows": headline["rows"] if headline else [],
-        "systems": [
-            _system(name, scored[name], recipe, treated.get(name), identities[name], settings)
-            for name in scored
-        ],
+        "systems": cast("list[System]", systems),
         "comparisons": comparisons,
         "power": power_rows([entry.item for entry in scored[BASE]], recipe),
-        "judge_card": packaged_card(panel_name(recipe), panel),
-        "notes": list(dict.fromkeys(notes)),
+        "judge_card": card,
+        "notes": list(dict.fromkeys([*notes, *capability.notes])),
     }
+
+
+def measured(scored: Sequence[Scored], card: Mapping[str, Any] | None, settings: Settings) -> dict[str, Any]:
+    """Return what one system's scored items say: the keys ``rates``, ``curves`` and ``success`` of a system."""
+    rates: list[RateRow] = []
+    by_attack: list[RateRow] = []
+    found: dict[str, Any] = {"rates": rates, "curves": [], "success": []}
+    for entries in _by_task(scored).values():
+        rates += with_corrections(rate_rows(entries, settings), entries, card, settings)
+        by_attack += attack_rate_rows(entries, settings)
+        found["curves"] += curves(entries, settings)
+        found["success"] += success_rows(entries, settings)
+    rates += by_attack
+    return found
+
+
+def compared(
+    before: Sequence[Scored],
+    after: Sequence[Scored],
+    settings: Settings,
+    *,
+    names: tuple[str, str],
+    flips_shown: int,
+    tasks: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Return what two systems' scored items say together: a comparison without ``headline`` and ``capability``."""
+    shown = ShownFlips(flips_shown)
+    for flip in flips(before, after, tasks):
+        shown.add(flip)
+    found = compared_rates(before, after, settings, names=names, tasks=tasks)
+    return {**found, "flips": shown.shown(), "flips_total": shown.totals}
+
+
+def compared_rates(
+    before: Sequence[Scored],
+    after: Sequence[Scored],
+    settings: Settings,
+    *,
+    names: tuple[str, str],
+    tasks: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Return the part of :func:`compared` for which no text is needed."""
+    sides = _by_task(before), _by_task(after)
+    shared = [task for task in sides[0] if task in sides[1] and (tasks is None or task in tasks)]
+    rows: list[Row] = []
+    by_attack: list[Row] = []
+    for task in shared:
+        old, new = sides[0][task], sides[1][task]
+        rows += comparison_rows(old, new, settings, names=names)
+        by_attack += attack_comparison_rows(old, new, settings, names=names)
+    rows.sort(key=lambda row: row["category"] != ALL)
+    weighed = trade(sides[0], sides[1], rows, settings)
+    return {
+        "before": names[0],
+        "after": names[1],
+        "rows": [*rows, *by_attack],
+        "means": [row for task in shared for row in mean_rows(sides[0][task], sides[1][task], settings)],
+        **_optional("trade", weighed),
+        "verdict": verdict(rows, level=settings.level),
+    }
+
+
+def _by_task(scored: Iterable[Scored]) -> dict[str, list[Scored]]:
+    """Return the entries by task, in the order of the tasks' first items: no entry is looked at for other tasks."""
+    found: dict[str, list[Scored]] = {}
+    for entry in scored:
+        found.setdefault(entry.item.task, []).append(entry)
+    return found
+
+
+def _optional(key: str, value: Any) -> dict[str, Any]:
+    return {key: value} if value else {}
 
 
 def _contrasts(recipe: Recipe) -> list[ContrastSection]:
@@ -76,38 +160,23 @@ def _contrasts(recipe: Recipe) -> list[ContrastSection]:
 
 
 def _comparison(
-    contrast: ContrastSection, scored: Mapping[str, Sequence[Scored]], settings: Settings, recipe: Recipe
+    contrast: ContrastSection,
+    scored: Mapping[str, Sequence[Scored]],
+    settings: Settings,
+    recipe: Recipe,
+    capability: Capability,
 ) -> Comparison:
-    before, after = scored[contrast.before], scored[contrast.after]
     names = contrast.before, contrast.after
-    rows = comparison_rows(before, after, settings, names=names, tasks=contrast.tasks)
-    changed = flips(before, after, contrast.tasks)
-    return {
-        "before": contrast.before,
-        "after": contrast.after,
-        "headline": bool(recipe.arms) and names == (BASE, recipe.arms[0].name),
-        "rows": rows,
-        "means": mean_rows(before, after, settings, tasks=contrast.tasks),
-        "flips": shown_flips(changed, recipe.report.flips),
-        "flips_total": {
-            kind: sum(flip["direction"] == kind for flip in changed) for kind in ("better", "worse")
-        },
-        "verdict": verdict(rows, level=settings.level),
-    }
-
-
-def shown_flips(changed: Sequence[Flip], count: int) -> list[Flip]:
-    """Return up to ``count`` flips of each task and direction, those of the smallest hash: a fair and stable choice."""
-    shown: list[Flip] = []
-    groups: dict[tuple[str, str], list[Flip]] = {}
-    for flip in changed:
-        groups.setdefault((flip["task"], flip["direction"]), []).append(flip)
-    for group in groups.values():
-        ranked = sorted(
-            group, key=lambda flip: content_key(flip["item"], flip["attack"], flip["after_reply"])
-        )
-        shown += ranked[:count]
-    return shown
+    found = compared(
+        scored[contrast.before],
+        scored[contrast.after],
+        settings,
+        names=names,
+        flips_shown=recipe.report.flips,
+        tasks=contrast.tasks,
+    )
+    headline = {"headline": bool(recipe.arms) and names == (BASE, recipe.arms[0].name)}
+    return cast("Comparison", {**found, **headline, **_optional("capability", capability.rows(*names))})
 
 
 def _system(
@@ -116,11 +185,10 @@ def _system(
     recipe: Recipe,
     treated: Treated | None,
     identity: Mapping[str, Any],
-    settings: Settings,
-) -> System:
+) -> dict[str, Any]:
     arm = next((arm for arm in recipe.arms if arm.name == name), None)
     generated = sum(done.completion_tokens for entry in scored for done in entry.completions)
-    system: System = {
+    system: dict[str, Any] = {
         "name": name,
         "label": (arm.label or arm.name) if arm else recipe.model.source,
         "description": arm.method if arm else "untreated",
@@ -131,8 +199,6 @@ def _system(
             "examples": dict(treated.examples) if treated else {},
             "counts": dict(treated.counts) if treated else {},
         },
-        "rates": rate_rows(scored, settings),
-        "curves": curves(scored, settings),
     }
     if decoding := identity.get("decoding"):
         own = {
@@ -145,7 +211,11 @@ def _system(
 
 
 def _meta(
-    recipe: Recipe, panel: Panel, fingerprint: Mapping[str, Any], scored: Mapping[str, Sequence[Scored]]
+    recipe: Recipe,
+    panel: Panel,
+    fingerprint: Mapping[str, Any],
+    scored: Mapping[str, Sequence[Scored]],
+    card: Mapping[str, Any] | None,
 ) -> Meta:
     from toxoid import __version__
 
@@ -170,6 +240,7 @@ def _meta(
         "tasks": tasks,
         "fingerprint": dict(fingerprint),
         "warnings": [*_unjudged(recipe, panel, scored[BASE]), *_read_with_their_turn(recipe, panel)],
+        "correction": why_not(recipe.audit.tasks, card),
     }
     if any(task_spec(name).course for name in recipe.audit.tasks):
         meta["course_correction"] = recipe.audit.course_correction.model_dump(mode="json")

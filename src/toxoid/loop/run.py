@@ -6,9 +6,9 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,12 +19,15 @@ from toxoid.audit.scored_files import write_scored
 from toxoid.config.recipe import BASE, ArmSection, Recipe
 from toxoid.engines.base import Engine
 from toxoid.engines.cached import CachedEngine
+from toxoid.engines.metered import Meter, MeteredEngine, PromptTokens, Usage, by_bytes
 from toxoid.errors import UsageError
 from toxoid.judges.cached import CachedJudge
 from toxoid.judges.panel import Panel, panel_identity
 from toxoid.loop import models
+from toxoid.loop.capability import Capability
 from toxoid.loop.judging import choose_panel
-from toxoid.loop.requests import Requests, audit_items, drawings, load_all
+from toxoid.loop.preview import Plan, measured_pace, pace_line, plan, plan_lines, task_lines
+from toxoid.loop.requests import Requests, attack_notes, audit_items, drawings, load_all
 from toxoid.loop.results import assemble, power_note
 from toxoid.loop.treat import Treated, treat
 from toxoid.progress import SILENT, Progress
@@ -32,8 +35,11 @@ from toxoid.store.files import write_json_atomic
 from toxoid.store.run_directory import RunDirectory
 
 if TYPE_CHECKING:
+    from toxoid.attacks.many_shot import Room
     from toxoid.engines.loading import LoadedModel
 
+_GUIDANCE_TOKENS = 128
+"""Room that many-shot attacks leave for a system prompt or the soft prompts of a shield."""
 
 _PROMPTS = (
     "system",
@@ -48,14 +54,26 @@ _PROMPTS = (
 """The files of prompts that treatments use."""
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """What a run works with, loaded and checked."""
+
+    requests: Requests
+    items: Sequence[Item]
+    base: LoadedModel | None
+    engine: Engine
+    panel: Panel
+    capability: Capability
+    plan: Plan
+    meter: Meter
+
+
 @dataclass
 class _Loop:
     """What the stages share."""
 
     recipe: Recipe
-    requests: Requests
-    items: Sequence[Item]
-    base: LoadedModel | None
+    given: _Prepared
     engine: Engine
     run: RunDirectory
     panel: Panel
@@ -68,12 +86,13 @@ class _Loop:
         self, name: str, engine: Engine, tasks: Sequence[str] | None = None, *, guided: bool = False
     ) -> list[Scored]:
         """Audit one system on the frozen items."""
-        started = time.monotonic()
+        started, metered = time.monotonic(), MeteredEngine(engine, self.given.meter, self._tell_pace(name))
         self.identities[name] = engine.identity()
+        asked: Engine = CachedEngine(metered, self.run.records)
         scored = run_audit(
-            models.guided(engine) if guided or self.recipe.audit.guided else engine,
+            models.guided(asked) if guided or self.recipe.audit.guided else asked,
             self.panel,
-            [item for item in self.items if tasks is None or item.task in tasks],
+            [item for item in self.given.items if tasks is None or item.task in tasks],
             drawings=drawings(self.recipe),
             seed=self.recipe.seed,
             progress=self.progress,
@@ -81,21 +100,27 @@ class _Loop:
         )
         write_scored(scored_path(self.run, name), scored)
         self.note_time(f"audit {name}", started)
+        note_speed(self.run, name, metered.used)
+        self.given.capability.measure(name, engine, self.run, self.progress)
         return scored
+
+    def _tell_pace(self, name: str) -> Callable[[Usage], None] | None:
+        total = self.given.plan.total
+        return (lambda taken: self.progress.note(pace_line(taken, total))) if name == BASE else None
 
     def treat(self, arm: ArmSection, done: dict[str, Treated]) -> Treated:
         """Treat the model as one arm says, or take what an earlier arm left."""
         if arm.artifact_of:
             return Treated(done[arm.artifact_of].path, steps=0, tokens=0, counts={}, examples={})
-        assert self.base is not None, "checked when the run was opened"
+        assert self.given.base is not None, "checked when the run was opened"
         started = time.monotonic()
         treated = treat(
             self.recipe,
             arm,
-            base=self.base,
+            base=self.given.base,
             engine=self.engine,
             panel=self.panel,
-            training=self.requests.train[arm.name],
+            training=self.given.requests.train[arm.name],
             run=self.run,
             matched=done[arm.match_steps_of] if arm.match_steps_of else None,  # the recipe lists it earlier
             command=self.command,
@@ -106,9 +131,8 @@ class _Loop:
 
     def audit_arm(self, arm: ArmSection, treated: Treated) -> list[Scored]:
         """Audit a treated model."""
-        assert self.base is not None, "checked when the run was opened"
-        engine = models.treated_engine(self.recipe.model, self.base, arm, treated.path)
-        engine = CachedEngine(engine, self.run.records)
+        assert self.given.base is not None, "checked when the run was opened"
+        engine = models.treated_engine(self.recipe.model, self.given.base, arm, treated.path)
         return self.audit(arm.name, engine, arm.tasks, guided=arm.guided)
 
     def note_time(self, stage: str, started: float) -> None:
@@ -141,35 +165,92 @@ def align(recipe: Recipe, directory: Path, *, command: str = "", progress: Progr
         return loop.treat(recipe.arms[0], {})
 
 
+def preview(recipe: Recipe) -> list[str]:
+    """Return, line by line, what a run would cost and could show; nothing is written.
+
+    The time is measured on a few questions, unless the model is behind an endpoint: those may cost money.
+
+    Raises:
+        UsageError: The recipe, the model or the data cannot work, or the run could exceed its caps.
+    """
+    given = _prepare(recipe)
+    with closing(given.engine):
+        local = given.base is not None
+        pace = pace_line(measured_pace(given.engine, given.plan.requests), given.plan.total) if local else ""
+    return [
+        *plan_lines(given.plan, recipe.budget),
+        *task_lines(given.plan),
+        pace or "time: not measured, for the questions to an endpoint may cost money",
+        power_note(given.items, recipe),
+        *given.requests.notes(),
+        *attack_notes(recipe, given.items),
+        *given.capability.notes,
+    ]
+
+
 @contextmanager
 def _opened(recipe: Recipe, directory: Path, command: str, progress: Progress) -> Iterator[_Loop]:
     """Load what a run needs and open its directory; everything that can be wrong is found before that."""
+    given = _prepare(recipe)
+    fingerprint = _fingerprint(recipe, given)
+    settings = recipe.model_dump(mode="json")
+    with RunDirectory.open(directory, fingerprint=fingerprint, recipe=settings, info=_machine()) as run:
+        cached: Panel = {aspect: CachedJudge(judge, run.records) for aspect, judge in given.panel.items()}
+        with closing(given.engine):
+            asked = CachedEngine(given.engine, run.records)
+            yield _Loop(recipe, given, asked, run, cached, command, progress, _timings(run))
+
+
+def _prepare(recipe: Recipe) -> _Prepared:
+    """Load and check what a run needs.
+
+    Raises:
+        UsageError: Something cannot work, or the run could exceed its caps.
+    """
     if recipe.arms and recipe.model.endpoint:
         raise UsageError(
             f'arm "{recipe.arms[0].name}" trains the model, and an endpoint\'s weights are elsewhere: give a '
             "checkpoint folder or Hub id, or audit the endpoint with `toxoid audit`"
         )
     requests = load_all(recipe)
-    items = audit_items(recipe, requests)
+    capability = Capability(recipe)
     base = None if recipe.model.endpoint else models.load(recipe.model)
+    items = audit_items(recipe, requests, _room(recipe, base) if base else None)
     panel = choose_panel(recipe)
     engine = (
         models.local_engine(base, recipe.model)
         if base
         else models.endpoint_engine(recipe.model, prefill=_prefills(items))
     )
-    fingerprint = _fingerprint(recipe, requests, items, engine, panel)
-    settings = recipe.model_dump(mode="json")
-    with RunDirectory.open(directory, fingerprint=fingerprint, recipe=settings, info=_machine()) as run:
-        cached: Panel = {aspect: CachedJudge(judge, run.records) for aspect, judge in panel.items()}
-        with closing(engine):
-            asked = CachedEngine(engine, run.records)
-            yield _Loop(recipe, requests, items, base, asked, run, cached, command, progress, _timings(run))
+    counted = _counted(base) if base else by_bytes
+    meter = Meter(counted, max_replies=recipe.budget.requests, max_tokens=recipe.budget.tokens)
+    planned = plan(recipe, items, panel, counted, exact=base is not None)
+    meter.check(planned.total)
+    return _Prepared(requests, items, base, engine, panel, capability, planned, meter)
+
+
+def _counted(base: LoadedModel) -> PromptTokens:
+    """Return what counts the tokens of a prompt as the model reads it."""
+    from toxoid.engines.templates import encode
+
+    return lambda conversation, prefill: len(encode(base.tokenizer, conversation, prefill=prefill))
+
+
+def _room(recipe: Recipe, base: LoadedModel) -> Room | None:
+    """Return the context that many-shot may fill; ``None`` where the model states no limit."""
+    from toxoid.attacks.many_shot import Room
+
+    count = _counted(base)
+    context = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+    taken = recipe.audit.sampling.max_tokens + _GUIDANCE_TOKENS
+    return Room(context - taken, lambda conversation: count(conversation, "")) if context else None
 
 
 def _stages(loop: _Loop) -> Results:
-    loop.progress.note(power_note(loop.items, loop.recipe))
-    scored = {BASE: loop.audit(BASE, loop.engine)}
+    given = loop.given
+    for line in (*plan_lines(given.plan, loop.recipe.budget), power_note(given.items, loop.recipe)):
+        loop.progress.note(line)
+    scored = {BASE: loop.audit(BASE, given.engine)}
     treated: dict[str, Treated] = {}
     for arm in loop.recipe.arms:
         treated[arm.name] = loop.treat(arm, treated)
@@ -179,9 +260,10 @@ def _stages(loop: _Loop) -> Results:
         scored,
         treated,
         loop.panel,
+        given.capability,
         identities=loop.identities,
         fingerprint=loop.run.fingerprint,
-        notes=loop.requests.notes(),
+        notes=[*given.requests.notes(), *attack_notes(loop.recipe, given.items)],
     )
     write_json_atomic(loop.run.results_path, results)
     loop.run.mark_done("loop", {"command": loop.command})
@@ -198,22 +280,34 @@ def scored_path(run: RunDirectory, system: str) -> Path:
     return run.path / "artifacts" / "scored" / f"{system}.jsonl"
 
 
-def _fingerprint(
-    recipe: Recipe, requests: Requests, items: Sequence[Item], engine: Engine, panel: Panel
-) -> dict[str, Any]:
+def speed_path(run: RunDirectory) -> Path:
+    """Return where a run keeps how fast its systems replied."""
+    return run.path / "speed.json"
+
+
+def note_speed(run: RunDirectory, system: str, used: Usage) -> None:
+    """Add to what a system's replies took; those from the cache took nothing."""
+    path = speed_path(run)
+    kept: dict[str, dict[str, float]] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    if used.replies:
+        whole = Usage(**kept.get(system, {})).plus(used)  # type: ignore[arg-type]
+        write_json_atomic(path, kept | {system: asdict(whole)})
+
+
+def _fingerprint(recipe: Recipe, given: _Prepared) -> dict[str, Any]:
     """Return everything the results depend on."""
     from toxoid import __version__
     from toxoid.config.prompt_files import prompts_hash
 
-    settings = recipe.model_dump(mode="json", exclude={"model", "report", "description"})
+    settings = recipe.model_dump(mode="json", exclude={"model", "judge", "report", "description", "budget"})
     inputs = models.inputs_of(recipe)
     return {
         "toxoid": __version__,
         "recipe": settings,
-        "model": engine.identity(),
-        "judges": panel_identity(panel),
-        "items": items_fingerprint(items),
-        "data": requests.hashes(),
+        "model": given.engine.identity(),
+        "judges": panel_identity(given.panel),
+        "items": items_fingerprint(given.items),
+        "data": given.requests.hashes() | given.capability.hashes(),
         "prompts": prompts_hash(_PROMPTS),
         **({"inputs": inputs} if inputs else {}),
     }

@@ -54,7 +54,7 @@ class Beginnings:
 
 def beginnings(results: Results) -> Beginnings | None:
     """Return the section on course-correction, or ``None`` where no task of the results begins replies."""
-    systems = _shown(results)
+    systems = view.shown_systems(results)
     drawn = [{curve["task"]: curve for curve in system.get("curves", [])} for system in systems]
     tasks = [task for task in (drawn[0] if drawn else {}) if all(task in curves for curves in drawn)]
     if not tasks:
@@ -71,15 +71,6 @@ def beginnings(results: Results) -> Beginnings | None:
         plots=tuple(plots),
         tasks=tuple((task, tuple(group)) for task, group in groupby(measures, key=lambda one: one.task)),
     )
-
-
-def _shown(results: Results) -> list[System]:
-    """Return the two systems of the headline comparison, or the one that was audited."""
-    headline = next((one for one in results["comparisons"] if one["headline"]), None)
-    if headline is None:
-        return results["systems"][:1]
-    by_name = {system["name"]: system for system in results["systems"]}
-    return [by_name[name] for name in (headline["before"], headline["after"]) if name in by_name]
 
 
 def _plot(title: str, curves: Sequence[Curve], ident: str) -> Plot:

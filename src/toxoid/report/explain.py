@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from bisect import bisect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from markupsafe import Markup
-
 from toxoid.report.facts import Fact
 from toxoid.report.format import DASH, count, number
-from toxoid.report.html import environment, part
+from toxoid.report.html import environment, style_of
 from toxoid.report.text import one_line
 
 if TYPE_CHECKING:
@@ -124,15 +120,12 @@ def render_explanation(explanation: Explanation) -> str:
     Text from models is escaped; characters that hide, reorder or control are shown as markers. The page loads
     nothing and runs nothing: its content security policy allows the page's own style sheet only.
     """
-    style = part("report.css") + part("explain.css")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     request = explanation.request
     return (
         environment()
         .get_template("explain.html.jinja")
         .render(
-            style=Markup(style),
-            style_hash=digest,
+            **style_of("report.css", "explain.css"),
             turns=request.conversation,
             prefill=request.prefill,
             sentence=told(explanation),

@@ -8,10 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from toxoid.audit.results import Cost, Results, System
-from toxoid.report.format import DASH, count, duration, interval, number, percent, signed, task_title
+from toxoid.report.format import (
+    DASH,
+    count,
+    duration,
+    interval,
+    metric_title,
+    number,
+    percent,
+    signed,
+    task_title,
+)
 from toxoid.report.text import one_line
 
 MAX_NOTES = 30
+MAX_CORRECTED = 8
+"""Systems whose corrected rates are shown."""
 FINGERPRINT_CHARACTERS = 8000
 
 
@@ -48,13 +60,30 @@ def judge_warnings(card: Mapping[str, Any] | None) -> list[str]:
     return [*stale, *map(str, card.get("weaknesses") or [])][:MAX_NOTES]
 
 
+def corrected(results: Results) -> list[list[str]]:
+    """Return task, metric, system, the rate as the judge sees it, and the one with its error taken out."""
+    tasks = results["meta"].get("tasks", {})
+    return [
+        [
+            task_title(row["task"], tasks),
+            metric_title(row["metric"]),
+            one_line(system["label"], limit=40),
+            f"{percent(row['rate'])} ({interval(row['ci_low'], row['ci_high'])})",
+            found["reason"] or f"{percent(found['rate'])} ({interval(found['ci_low'], found['ci_high'])})",
+        ]
+        for system in results["systems"][:MAX_CORRECTED]
+        for row in system["rates"]
+        if (found := row.get("corrected"))
+    ]
+
+
 def _labels_note(card: Mapping[str, Any]) -> str:
     if not card.get("n"):
         return "not measured against people"
     parts = [
         f"aspect: {card['aspect']}" if card.get("aspect") else "",
         f"{count(card['n_requests'])} requests" if card.get("n_requests") else "",
-        f"{count(card['unscored'])} unscored" if card.get("unscored") else "",
+        f"{count(card['n_unscored'])} unscored" if card.get("n_unscored") else "",
     ]
     return ", ".join(part for part in parts if part)
 

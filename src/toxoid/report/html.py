@@ -17,15 +17,18 @@ from toxoid.audit.verdict import Finding
 from toxoid.errors import UsageError
 from toxoid.report import facts, svg, view
 from toxoid.report.alpha import sweeps
+from toxoid.report.attacks import attacks
 from toxoid.report.beginnings import beginnings
+from toxoid.report.capability import capability
 from toxoid.report.flips import flip_sections
 from toxoid.report.format import DASH, interval, metric_title, percent, task_title
+from toxoid.report.pareto import pareto
 from toxoid.report.text import one_line, pieces, visible
 
 MAX_BYTES = 300_000
 """Size of a page from which on it leaves out what can be read elsewhere."""
 
-_FLIPS_ROOM = 36_000
+_FLIPS_ROOM = 32_000
 """Bytes kept free for changed replies before the tables of categories are left out."""
 
 _MARGIN = 4_000
@@ -97,6 +100,10 @@ def _page(results: Results, detail: str) -> dict[str, Any]:
         "audit": not results["rows"],
         "groups": view.by_task(view.lines(view.overall(results["rows"]), results)),
         "forest": _forest(results["rows"], results, "forest"),
+        "forced": facts.notes(meta.get("forced", [])),
+        "attacks": attacks(results),
+        "pareto": pareto(results),
+        "capability": capability(results),
         "beginnings": beginnings(results),
         "sweeps": sweeps(results),
         "categories": _categories(results, detail),
@@ -108,6 +115,8 @@ def _page(results: Results, detail: str) -> dict[str, Any]:
         "others_hidden": max(0, len(others) - _MAX_COMPARISONS),
         "judge": facts.judge_facts(card),
         "judge_warnings": facts.judge_warnings(card),
+        "corrected": facts.corrected(results),
+        "correction": facts.notes(meta.get("correction", [])),
         "power": facts.power_facts(results),
         "cost": facts.cost_rows(results),
         "provenance": facts.provenance(results),
@@ -156,7 +165,7 @@ def _categories(results: Results, detail: str) -> list[tuple[view.CategoryTable,
 
 
 def _category_plot(table: view.CategoryTable, ident: str) -> Markup:
-    title = f"{table.metric} by category: {table.task}"
+    title = f"{table.metric} by {table.by}: {table.task}"
     if table.rates:
         rates = [
             svg.Estimate(row["category"], row["rate"], row["ci_low"], row["ci_high"]) for row in table.rates
@@ -201,10 +210,15 @@ def _flip(flip: Flip, comparison: Comparison, results: Results) -> Markup:
 
 
 def _render(page: Mapping[str, Any], sections: Sequence[object]) -> str:
-    style = part("report.css")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     template = environment().get_template("report.html.jinja")
-    return template.render(**page, flip_sections=sections, style=Markup(style), style_hash=digest)
+    return template.render(**page, flip_sections=sections, **style_of("report.css"))
+
+
+def style_of(*names: str) -> dict[str, Markup | str]:
+    """Return a page's ``style``, made of these sheets, and the ``style_hash`` that its security policy allows."""
+    style = "".join(map(part, names))
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return {"style": Markup(style), "style_hash": digest}
 
 
 def marked(text: object, *, limit: int = _ANY) -> Markup:

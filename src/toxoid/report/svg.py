@@ -122,6 +122,15 @@ class Series:
     label: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One point of a plane; ``x`` and ``y`` are a share each, with its interval."""
+
+    letter: str
+    x: tuple[float, float | None, float | None]
+    y: tuple[float, float | None, float | None]
+
+
 UNIT = Axis(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0))
 
 
@@ -201,6 +210,42 @@ def curves(series: Sequence[Series], below: Mapping[float, str], *, ident: str, 
         for point in one.points
     )
     return _drawing(parts, height=_TALL + 54, ident=ident, title=title, said=said)
+
+
+def plane(spots: Sequence[Spot], *, names: tuple[str, str], ident: str, title: str) -> Markup:
+    """Return a plane of two shares, each from 0 to 100 %, with a lettered point and a cross of intervals per spot.
+
+    Args:
+        spots: A few; the letters tell them apart.
+        names: Of the horizontal and of the vertical share.
+        ident: Unique on the page; the prefix of the ids of title and description.
+        title: Read out in place of the drawing.
+    """
+    axis = Axis(0.0, 1.0, UNIT.ticks, _LEFT)
+    parts = [part for share in UNIT.ticks for part in _level(share, 100)]
+    parts += [
+        _text(f"{tick * 100:.0f} %", x=_at(axis.at(tick)), y=_TALL + 24, name="tick") for tick in axis.ticks
+    ]
+    parts.append(_text(f"across: {names[0]}, up: {names[1]}", x="100%", y=_TALL + 44, name="tick"))
+    parts += [part for spot in spots for part in _spot(spot, axis)]
+    said = "; ".join(
+        f"{spot.letter}: {names[0]} {percent(spot.x[0])}, {names[1]} {percent(spot.y[0])}" for spot in spots
+    )
+    return _drawing(parts, height=_TALL + 54, ident=ident, title=title, said=said)
+
+
+def _spot(spot: Spot, axis: Axis) -> list[Markup]:
+    (across, left, right), (up, low, high) = spot.x, spot.y
+    x, y = axis.at(across), _up(up)
+    parts: list[Markup] = []
+    if left is not None and right is not None:
+        parts.append(
+            _tag("line", x1=_at(axis.at(left)), x2=_at(axis.at(right)), y1=y, y2=y, class_="span after")
+        )
+    if low is not None and high is not None:
+        parts.append(_tag("line", x1=_at(x), x2=_at(x), y1=_up(low), y2=_up(high), class_="span after"))
+    label = _text(spot.letter, x=_at(x + 1.6), y=int(y) - 8, name="label", anchor="start")
+    return [*parts, _tag("circle", cx=_at(x), cy=y, r=4, class_="point after"), label]
 
 
 def _curve(series: Series, places: Sequence[float]) -> list[Markup]:

@@ -13,6 +13,7 @@ from rich.text import Text
 from toxoid.audit.results import RateRow, Results, System
 from toxoid.audit.verdict import ALL
 from toxoid.report import view
+from toxoid.report.attacks import proving_nothing
 from toxoid.report.format import metric_title, task_title
 from toxoid.report.html import checked
 from toxoid.report.text import one_line, visible
@@ -31,6 +32,9 @@ def summary(results: Mapping[str, Any]) -> Group:
         Text(visible(sentence, limit=2000), style="bold" if first else "")
         for first, sentence in zip((True, *[False] * 50), view.sentences(whole), strict=False)
     ]
+    parts += [Text(visible(sentence, limit=2000)) for sentence in proving_nothing(whole)]
+    if whole["meta"].get("forced"):
+        parts.insert(0, Text("FORCED: the two runs are not comparable; see the warnings", style="bold yellow"))
     warnings = [
         Text(f"warning: {one_line(text, limit=300)}", style="yellow")
         for text in whole["meta"].get("warnings", [])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from toxoid.audit.results import RateRow, Results, Row
+from toxoid.audit.by_attack import PREFIX
+from toxoid.audit.results import RateRow, Results, Row, System
 from toxoid.audit.tasks import VALID_SAFE
 from toxoid.audit.verdict import ALL, Finding, audit_sentences, finding, headline_rows, verdict_sentences
 from toxoid.report.format import (
@@ -60,10 +61,14 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class CategoryTable:
-    """The categories of one metric: compared (``lines``), or of a single system (``rates``)."""
+    """The parts of one metric: compared (``lines``), or of a single system (``rates``).
+
+    ``by`` says what they are: categories of requests, or attacks. ``first`` marks the task's first metric.
+    """
 
     task: str
     metric: str
+    by: str
     first: bool
     lines: tuple[Line, ...] = ()
     rates: tuple[RateRow, ...] = ()
@@ -88,8 +93,19 @@ def sentences(results: Results) -> list[str]:
         systems = results["systems"]
         return audit_sentences(systems[0]["rates"], level=level) if systems else ["Nothing was measured."]
     found = verdict_sentences(results["rows"], level=level)
-    kept = next((one["verdict"] for one in results["comparisons"] if one["headline"]), "")
-    return found if kept in ("", " ".join(found)) else [kept]
+    headline = next((one for one in results["comparisons"] if one["headline"]), None)
+    kept = headline["verdict"] if headline else ""
+    weighed = [headline["trade"]["sentence"]] if headline and "trade" in headline else []
+    return [*(found if kept in ("", " ".join(found)) else [kept]), *weighed]
+
+
+def shown_systems(results: Results) -> list[System]:
+    """Return the two systems of the headline comparison, or the one that was audited."""
+    headline = next((one for one in results["comparisons"] if one["headline"]), None)
+    if headline is None:
+        return results["systems"][:1]
+    by_name = {system["name"]: system for system in results["systems"]}
+    return [by_name[name] for name in (headline["before"], headline["after"]) if name in by_name]
 
 
 def lines(rows: Iterable[Row], results: Results) -> list[Line]:
@@ -104,7 +120,7 @@ def _line(row: Row, tasks: Mapping[str, Any], level: float) -> Line:
     return Line(
         task=task_title(row["task"], tasks),
         metric=metric_title(row["metric"]),
-        category=row["category"],
+        category=row["category"].removeprefix(PREFIX),
         before=percent(row["before"]),
         after=percent(row["after"]),
         difference=points(row["difference"]),
@@ -158,37 +174,41 @@ def rate_figures(results: Results) -> list[tuple[str, str, Cell]]:
 
 
 def category_tables(rows: Sequence[Row], results: Results) -> list[CategoryTable]:
-    """Return the compared categories, metric by metric.
+    """Return the compared categories and attacks, metric by metric.
 
     Metrics with a single category are left out, and those that are made of two others, whose tables stand there.
     """
     found: list[CategoryTable] = []
-    for (task, metric), group in _by_metric(rows).items():
-        written = lines(group[:MAX_CATEGORIES], results)
-        hidden = len(group) - len(written)
-        title = task_title(task, results["meta"].get("tasks", {}))
-        first = not any(table.task == title for table in found)
-        found.append(CategoryTable(title, metric_title(metric), first, lines=tuple(written), hidden=hidden))
+    for key, group in _by_metric(rows).items():
+        table = _category_table(key, len(group), results, found)
+        found.append(replace(table, lines=tuple(lines(group[:MAX_CATEGORIES], results))))
     return found
 
 
 def rate_tables(rates: Sequence[RateRow], results: Results) -> list[CategoryTable]:
-    """Return the categories of a single system; the counterpart of :func:`category_tables` in an audit."""
+    """Return the parts of a single system's rates; the counterpart of :func:`category_tables` in an audit."""
     found: list[CategoryTable] = []
-    for (task, metric), group in _by_metric(rates).items():
-        title = task_title(task, results["meta"].get("tasks", {}))
-        first = not any(table.task == title for table in found)
-        shown = tuple(group[:MAX_CATEGORIES])
-        hidden = len(group) - len(shown)
-        found.append(CategoryTable(title, metric_title(metric), first, rates=shown, hidden=hidden))
+    for key, group in _by_metric(rates).items():
+        shown = [row | {"category": row["category"].removeprefix(PREFIX)} for row in group[:MAX_CATEGORIES]]
+        found.append(replace(_category_table(key, len(group), results, found), rates=tuple(shown)))
     return found
 
 
-def _by_metric(rows: Sequence[Any]) -> dict[tuple[str, str], list[Any]]:
-    groups: dict[tuple[str, str], list[Any]] = {}
+def _category_table(
+    key: tuple[str, str, str], size: int, results: Results, earlier: Sequence[CategoryTable]
+) -> CategoryTable:
+    task, metric, by = key
+    title = task_title(task, results["meta"].get("tasks", {}))
+    first = not any((table.task, table.by) == (title, by) for table in earlier)
+    return CategoryTable(title, metric_title(metric), by, first, hidden=max(0, size - MAX_CATEGORIES))
+
+
+def _by_metric(rows: Sequence[Any]) -> dict[tuple[str, str, str], list[Any]]:
+    groups: dict[tuple[str, str, str], list[Any]] = {}
     for row in rows:
         if row["category"] != ALL and row["metric"] != VALID_SAFE.name:
-            groups.setdefault((row["task"], row["metric"]), []).append(row)
+            by = "attack" if row["category"].startswith(PREFIX) else "category"
+            groups.setdefault((row["task"], row["metric"], by), []).append(row)
     return {key: group for key, group in groups.items() if len(group) > 1}
 
 

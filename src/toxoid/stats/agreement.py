@@ -183,3 +183,40 @@ def expected_calibration_error(probabilities: Floats, labels: Floats, *, bins: i
     places = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
     gaps = np.bincount(places, weights=probabilities - labels, minlength=bins)
     return float(np.abs(gaps).sum()) / len(labels)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """The texts whose claimed probability lies in one part of [0, 1].
+
+    Args:
+        low: Its lower end.
+        high: Its upper end.
+        n: How many texts.
+        claimed: Their mean probability.
+        observed: Their share of hits.
+    """
+
+    low: float
+    high: float
+    n: int
+    claimed: float
+    observed: float
+
+
+def calibration_bins(probabilities: Floats, labels: Floats, *, bins: int = 10) -> list[CalibrationBin]:
+    """Return the bins of a reliability diagram that are not empty, those of :func:`expected_calibration_error`."""
+    places = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
+    found = []
+    for place in np.unique(places):
+        inside = places == place
+        found.append(
+            CalibrationBin(
+                low=float(place) / bins,
+                high=float(place + 1) / bins,
+                n=int(inside.sum()),
+                claimed=float(probabilities[inside].mean()),
+                observed=float(labels[inside].mean()),
+            )
+        )
+    return found

@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from toxoid.data.schemas import Conversation
-from toxoid.engines.templates import encode, encode_target
+from toxoid.engines.templates import (
+    encode,
+    encode_target,
+    encode_text,
+    encode_user_target,
+    open_user_text,
+)
 from toxoid.errors import UsageError
 from toxoid.store.keys import content_key
 
@@ -29,6 +35,7 @@ class Example:
         prefill: The beginning of the assistant's turn, before ``target``; part of the context.
         weight: How much each target token counts, above 0; 1 is an ordinary example.
         source: Where it comes from, e.g. ``"good"``, ``"mistake"``, ``"general"``; for counts and cards only.
+        turn: Whose words the target is. A ``user``'s continues the last message, which is then left open.
     """
 
     conversation: Conversation
@@ -36,11 +43,16 @@ class Example:
     prefill: str = ""
     weight: float = 1.0
     source: str = ""
+    turn: Literal["assistant", "user"] = "assistant"
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and self.weight > 0):
             raise UsageError(
                 f"an example has weight {self.weight}: give a number above 0, or leave the example out"
+            )
+        if self.turn == "user" and self.prefill:
+            raise UsageError(
+                "an example of a user's turn has the beginning of a reply: leave the prefill out"
             )
 
 
@@ -101,6 +113,11 @@ def data_hash(rows: Sequence[TokenisedExample]) -> str:
 
 
 def _tokens(example: Example, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    if example.turn == "user":
+        return (
+            encode_text(tokenizer, open_user_text(tokenizer, example.conversation)),
+            encode_user_target(tokenizer, example.conversation, example.target),
+        )
     prefill = example.prefill or None
     return (
         encode(tokenizer, example.conversation, prefill=prefill),

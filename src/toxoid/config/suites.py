@@ -1,0 +1,38 @@
+"""The suites of ``toxoid audit``: packaged recipes of several sizes, on the lab's requests or on one's own."""
+
+from __future__ import annotations
+
+from toxoid.config.recipe import Recipe, load_recipe, with_overrides
+
+SUITES = ("quick", "standard", "full")
+"""From minutes to hours; the recipe of each is ``audit-<suite>``."""
+
+_INJECTIONS = ("goal_hijacking", "suffix_injection")
+"""What the lab's hijack set has in it already: an instruction in the user's own voice, and one in a document."""
+
+
+def load_suite(name: str) -> Recipe:
+    """Return a suite's recipe.
+
+    Raises:
+        UsageError: There is no suite of that name.
+    """
+    return load_recipe(f"audit-{name}")
+
+
+def on_own_sets(suite: Recipe, resolved: Recipe, *, tasks_given: bool) -> Recipe:
+    """Return a suite on requests of one's own, which its attacks have still to disguise and to inject.
+
+    Args:
+        suite: As packaged.
+        resolved: The same with the user's sets and settings, reduced to the tasks that these sets serve.
+        tasks_given: Whether the user has named the tasks; otherwise those that the suite asks are kept.
+    """
+    tasks = [task for task in resolved.audit.tasks if tasks_given or task in suite.audit.tasks]
+    attacks = {
+        task: [name for name in names if name != "direct"] or list(_INJECTIONS)
+        for task, names in suite.audit.attacks.items()
+        if task in tasks
+    }
+    chosen = {task: list(names) for task, names in resolved.audit.attacks.items()}
+    return with_overrides(resolved, {"audit.tasks": tasks, "audit.attacks": attacks | chosen})
