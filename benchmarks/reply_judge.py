@@ -35,6 +35,7 @@ from benchmarks.reply_systems import (
     fresh,
     frozen,
     known,
+    labelled,
     other_replies,
     replies,
     say,
@@ -51,7 +52,6 @@ from toxoid.judges.folders import judge_from
 from toxoid.judges.refusal import RefusalJudge
 from toxoid.stats.agreement import Agreement, Estimate
 from toxoid.store.files import write_json_atomic, write_text_atomic
-from toxoid.training.classifier import LabelledText
 
 JUDGE = "both"
 """The row that is reported."""
@@ -239,10 +239,6 @@ def package(folder: Path, of: Sequence[Reply], out: Path, *, limit: int | None, 
     texts = other_replies(PERMISSIVE, limit=limit, head=None)
     start = trained(fresh(seed, tokens), texts, config, out / f"permissive-{seed}")
     learnt = [reply for reply in of if reply.half == HALVES[0]]
-    labelled = [
-        LabelledText((r.exchange.request.prompt, r.exchange.completion), r.label, r.exchange.request.id)
-        for r in learnt
-    ]
     card = {
         "data": [
             f"{SOURCE}; {LICENCE}; {HALVES[0]} half",
@@ -250,7 +246,13 @@ def package(folder: Path, of: Sequence[Reply], out: Path, *, limit: int | None, 
         ],
         "attribution": "XSTest: Röttger et al. 2024, https://github.com/paul-rottger/exaggerated-safety",
     }
-    trained(start, labelled, replace(adapted_config(EPOCHS[0], seed), max_length=tokens), folder, card=card)
+    trained(
+        start,
+        labelled(learnt),
+        replace(adapted_config(EPOCHS[0], seed), max_length=tokens),
+        folder,
+        card=card,
+    )
     held = [reply for reply in of if reply.half == HALVES[1]]
     measured = measure(
         judge_from(folder),

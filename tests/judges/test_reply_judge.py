@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from benchmarks.refusal_agreement import HALVES
 from benchmarks.reply_judge import Answer, System, agreement, answers, held_out, main, table, three_way
-from benchmarks.reply_systems import LABELS, SURE, Reply, combined, fitted, folds, inner, known
+from benchmarks.reply_systems import LABELS, SURE, Reply, combined, fitted, folds, inner, known, labelled
 
 from toxoid.data.schemas import Exchange, Request, user
 from toxoid.errors import UsageError
@@ -75,6 +75,11 @@ def test_neither_is_ever_certain():
     some = np.full((2, 3), 1 / 3)
     both = combined(np.array([0.0, 1.0]), np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), some)
     assert 1 - both[:, 0] == pytest.approx([1 - SURE, SURE])
+
+
+def test_refusals_of_both_kinds_weigh_as_much_as_compliance(of):
+    weights = {hit: sum(t.weight for t in labelled(of) if (t.label > 0) is hit) for hit in (False, True)}
+    assert weights[True] == pytest.approx(weights[False]) == pytest.approx(len(of) / 2)
 
 
 def test_what_is_known_is_asked_once_per_seed(of):

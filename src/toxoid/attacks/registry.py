@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from toxoid.attacks.base import Attack, Pool
 from toxoid.attacks.codes import CODES
+from toxoid.attacks.interactive_names import NAMES as INTERACTIVE
 from toxoid.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def make_attack(
         return _many_shot("many_shot", argument, variants, pool, room)
     if kind == "many_shot_inline":
         return _many_shot("many_shot_inline", argument, variants, pool, room)
+    if name in INTERACTIVE:
+        raise UsageError(f'Attack "{name}" asks more than once: name it under audit.attacks.campaigns.')
     if name in _MAKERS:
         return _MAKERS[name](variants, pool)
     raise UsageError(f'"{name}" is no attack.{did_you_mean(name, NAMES)} See `toxoid ls attacks`.')

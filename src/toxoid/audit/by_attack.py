@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from toxoid.audit.items import Item
 from toxoid.audit.rates import ALL, Settings, _paired_row, _rate_row, clusters, tasks_of
 from toxoid.audit.results import RateRow, Row, SuccessRow
 from toxoid.audit.run import Scored
-from toxoid.audit.tasks import Metric, task_spec
-from toxoid.stats.intervals import clustered_rate
+from toxoid.audit.tasks import CAMPAIGNS, Metric, task_spec
+from toxoid.stats.intervals import Rate, clustered_rate
 from toxoid.stats.multiplicity import holm
 
 PREFIX = "attack: "
@@ -75,9 +76,9 @@ def success_rows(scored: Sequence[Scored], settings: Settings) -> list[SuccessRo
     arXiv 2107.03374, eq. 1). Requests with fewer scored tries than k are left out. Intervals are clustered by request.
     Where a task has several attacks, the row of all of them (category ``"all"``) draws from their tries together.
     """
-    rows: list[SuccessRow] = []
+    rows = _campaign_rows(scored, settings)
     for task in tasks_of(scored):
-        metric = landing(task)
+        metric = landing(task) if task != CAMPAIGNS else None
         own = [entry for entry in scored if entry.item.task == task]
         groups = {ALL: own} | {PREFIX + name: part for name, part in _parts(own).items()}
         for category, entries in groups.items() if metric else ():
@@ -85,6 +86,31 @@ def success_rows(scored: Sequence[Scored], settings: Settings) -> list[SuccessRo
             landed = [[1 - value for value in values if value is not None] for values in tries.values()]
             rows += [_success(task, category, k, landed, settings) for k in _steps(landed)]
     return rows
+
+
+def _campaign_rows(scored: Sequence[Scored], settings: Settings) -> list[SuccessRow]:
+    """Return the success of campaigns within k questions, as they landed: one after another, not drawn at random."""
+    rows = []
+    for attack, entries in _parts([entry for entry in scored if entry.item.task == CAMPAIGNS]).items():
+        told = [entry.item.request.metadata["campaign"] for entry in entries]
+        most = max(each["queries"] for each in told)
+        for k in _steps([[0.0] * most] * len(told)):
+            reached = [_within(each, k) for each in told]
+            rate = clustered_rate(
+                [[value] for value in reached],
+                level=settings.level,
+                resamples=settings.resamples,
+                seed=settings.seed,
+            )
+            rows.append(_success_row(CAMPAIGNS, PREFIX + attack, k, rate, len(entries)))
+    return rows
+
+
+def _within(campaign: Mapping[str, Any], k: int) -> float | None:
+    """Return whether a campaign landed within k questions; ``None`` if none of its attempts was scored."""
+    if campaign["landed_at"] is not None:
+        return float(campaign["landed_at"] <= k)
+    return None if campaign["unscored"] and campaign["unscored"] == campaign["attempts"] else 0.0
 
 
 def never_landed(rates: Sequence[RateRow]) -> dict[str, list[str]]:
@@ -132,6 +158,10 @@ def _success(
         resamples=settings.resamples,
         seed=settings.seed,
     )
+    return _success_row(task, category, k, rate, len(reached))
+
+
+def _success_row(task: str, category: str, k: int, rate: Rate, items: int) -> SuccessRow:
     return {
         "task": task,
         "category": category,
@@ -139,5 +169,5 @@ def _success(
         "rate": rate.rate,
         "ci_low": rate.ci_low,
         "ci_high": rate.ci_high,
-        "n_items": len(reached),
+        "n_items": items,
     }

@@ -41,6 +41,8 @@ class Item:
 
         A text that is too short for two lengths is one prefill and two items, each with replies of its own.
         """
+        if "campaign" in self.request.metadata:  # what was asked in the end depends on the system
+            return content_key(self.task, self.request.id, self.request.metadata["campaign"]["attack"])
         length = [] if self.cut is None else [self.cut.words]
         return content_key(self.task, self.request.id, as_dicts(self.conversation), self.prefill, *length)
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from toxoid.attacks.interactive import Answer, Ask, Consult, InteractiveAttack, Question, read_fields
 from toxoid.audit.campaigns import Attempt, Budget, Campaign, Ending, Spent, item_of
-from toxoid.audit.run import _missing, exchange
+from toxoid.audit.run import exchange, missing_verdict
 from toxoid.audit.tasks import task_spec
 from toxoid.data.request_set import hash_fraction
 from toxoid.data.schemas import Request
@@ -205,7 +205,7 @@ class _Referee:
 
     def _verdicts(self, aspect: Aspect, replies: Sequence[Reply]) -> list[Verdict]:
         """Return a verdict per reply; one that is none is unscored without being judged."""
-        missing = [_missing(done) for _, _, done in replies]
+        missing = [missing_verdict(done) for _, _, done in replies]
         exchanges = [
             exchange(item_of(self.task, request, ask), done)
             for (request, ask, done), lacks in zip(replies, missing, strict=True)

@@ -64,7 +64,7 @@ def _judge_all(
     found: list[dict[Aspect, tuple[Verdict, ...]]] = [{} for _ in items]
     with progress.task(f"{name}: verdicts", sum(map(len, wanted.values())), "items") as task:
         for aspect, indices in wanted.items():
-            missing = {i: [_missing(done) for done in completions[i]] for i in indices}
+            missing = {i: [missing_verdict(done) for done in completions[i]] for i in indices}
             exchanges = [
                 exchange(items[i], done)
                 for i in indices
@@ -78,7 +78,7 @@ def _judge_all(
     return found
 
 
-def _missing(completion: Completion) -> Verdict | None:
+def missing_verdict(completion: Completion) -> Verdict | None:
     """Return the verdict on a reply that is none: the server blocked it, or could not take the request."""
     error = completion.metadata.get("error")
     if error is None and completion.finish_reason == "content_filter" and not completion.text.strip():

@@ -101,6 +101,9 @@ FALSELY_CORRECTED = Metric("false_correction_rate", "corrected", "lower")
 RECOGNISED = Metric("recognised_rate", "convicts", "higher")
 FALSE_ALARM = Metric("false_alarm_rate", "convicts", "lower")
 
+CAMPAIGNS = "campaigns"
+"""The task whose attacks are interactive (:mod:`toxoid.audit.play`)."""
+
 TASKS: dict[str, TaskSpec] = {
     task.name: task
     for task in (
@@ -118,6 +121,14 @@ TASKS: dict[str, TaskSpec] = {
             "jailbreak",
             (HARMLESS, VALID, VALID_SAFE),
             attack="role_play",
+        ),
+        TaskSpec(
+            CAMPAIGNS,
+            "Attacks that talk back",
+            "Every request under attacks that look at the reply and ask again, until one lands or the budget is spent.",
+            "harmful",
+            (HARMLESS, VALID, VALID_SAFE),
+            attack="adaptive",
         ),
         TaskSpec(
             "over-refusal",

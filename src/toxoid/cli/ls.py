@@ -11,7 +11,7 @@ import click
 
 _REGISTRIES = {
     "methods": ("toxoid.methods.registry",),
-    "attacks": ("toxoid.attacks.registry",),
+    "attacks": ("toxoid.attacks.registry", "toxoid.attacks.interactive_names"),
     "judges": ("toxoid.judges.registry",),
     "datasets": ("toxoid.data.lab", "toxoid.data.contrast", "toxoid.data.registry"),
 }

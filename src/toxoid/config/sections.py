@@ -241,6 +241,17 @@ class CourseCorrectionSection(Section):
         return self
 
 
+class CampaignSection(Section):
+    """What interactive attacks may do, on each request (the task `campaigns`)."""
+
+    queries: Count = 20
+    """Questions to the system under attack; the attacker gets as many."""
+    tokens: Count | None = None
+    """Tokens that both may write."""
+    attacker: ModelSection | None = None
+    """The model that helps to attack; the lab's requests have an attacker of their own."""
+
+
 class AuditSection(Section):
     """What is asked of every system."""
 
@@ -259,6 +270,7 @@ class AuditSection(Section):
     """Whether every system is asked under the safe system prompt (guided inference)."""
     sampling: SamplingSection = SamplingSection()
     course_correction: CourseCorrectionSection = CourseCorrectionSection()
+    campaigns: CampaignSection = CampaignSection()
 
     @field_validator("tasks")
     @classmethod

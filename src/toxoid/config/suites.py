@@ -7,6 +7,8 @@ from toxoid.config.recipe import Recipe, load_recipe, with_overrides
 SUITES = ("quick", "standard", "full")
 """From minutes to hours; the recipe of each is ``audit-<suite>``."""
 
+_CAMPAIGNS = "campaigns"
+"""The task whose control is the plain request, asked again."""
 _INJECTIONS = ("goal_hijacking", "suffix_injection")
 """What the lab's hijack set has in it already: an instruction in the user's own voice, and one in a document."""
 
@@ -29,8 +31,12 @@ def on_own_sets(suite: Recipe, resolved: Recipe, *, tasks_given: bool) -> Recipe
         tasks_given: Whether the user has named the tasks; otherwise those that the suite asks are kept.
     """
     tasks = [task for task in resolved.audit.tasks if tasks_given or task in suite.audit.tasks]
+    if "harmful" in resolved.data.sets and _CAMPAIGNS in suite.audit.tasks and not tasks_given:
+        tasks.append(_CAMPAIGNS)
     attacks = {
-        task: [name for name in names if name != "direct"] or list(_INJECTIONS)
+        task: list(names)
+        if task == _CAMPAIGNS
+        else [name for name in names if name != "direct"] or list(_INJECTIONS)
         for task, names in suite.audit.attacks.items()
         if task in tasks
     }

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from toxoid.audit.items import Item
-from toxoid.audit.tasks import task_spec
+from toxoid.audit.tasks import CAMPAIGNS, task_spec
 from toxoid.config.recipe import BASE, BudgetSection, Recipe
 from toxoid.engines.base import Engine, GenerationRequest
 from toxoid.engines.metered import PromptTokens, Usage, most
@@ -48,9 +48,19 @@ class Plan:
 
 
 def plan(
-    recipe: Recipe, items: Sequence[Item], panel: Panel, prompt_tokens: PromptTokens, *, exact: bool
+    recipe: Recipe,
+    items: Sequence[Item],
+    panel: Panel,
+    prompt_tokens: PromptTokens,
+    *,
+    exact: bool,
+    more: int = 0,
 ) -> Plan:
-    """Return the most that the audits of ``recipe`` can take; what its treatments generate is not counted."""
+    """Return the most that the audits of ``recipe`` can take; what its treatments generate is not counted.
+
+    ``more`` are questions of interactive attacks to each system. How long these will be nobody knows beforehand: they
+    are counted as long as the longest question that is known.
+    """
     drawn = drawings(recipe)
     requests = tuple(item.generation(drawn[item.task], recipe.seed) for item in items)
     systems = {BASE: None, **{arm.name: arm.tasks for arm in recipe.arms}}
@@ -59,7 +69,9 @@ def plan(
     for task in recipe.audit.tasks:
         asked = [request for item, request in zip(items, requests, strict=True) if item.task == task]
         audited = sum(only is None or task in only for only in systems.values())
-        one = most(asked, prompt_tokens)
+        one = (
+            _unasked(recipe, items, prompt_tokens, more) if task == CAMPAIGNS else most(asked, prompt_tokens)
+        )
         tasks[task] = Usage(audited * one.replies, audited * one.prompt_tokens, audited * one.reply_tokens)
         for aspect in dict.fromkeys(
             aspect for metric in task_spec(task).metrics for aspect in metric.aspects
@@ -67,6 +79,11 @@ def plan(
             if aspect in panel:
                 verdicts[panel[aspect].name] += tasks[task].replies
     return Plan(requests, tasks, dict(verdicts), tuple(systems), exact)
+
+
+def _unasked(recipe: Recipe, items: Sequence[Item], prompt_tokens: PromptTokens, more: int) -> Usage:
+    longest = max((prompt_tokens(item.conversation, item.prefill) for item in items), default=0)
+    return Usage(more, more * longest, more * recipe.audit.sampling.max_tokens)
 
 
 def plan_lines(given: Plan, budget: BudgetSection) -> list[str]:

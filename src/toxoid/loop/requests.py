@@ -15,7 +15,7 @@ from toxoid.attacks.many_shot import Room
 from toxoid.attacks.registry import make_attack
 from toxoid.audit.by_attack import named
 from toxoid.audit.items import Drawing, Item, build_items
-from toxoid.audit.tasks import task_spec
+from toxoid.audit.tasks import CAMPAIGNS, task_spec
 from toxoid.config.recipe import BASE, ArmSection, Recipe, TrainSection
 from toxoid.data.loading import load_requests
 from toxoid.data.request_set import RequestSet, prompt_key, refuse_overlap, split_by_prompt, subsample
@@ -145,7 +145,8 @@ def audit_items(recipe: Recipe, requests: Requests, room: Room | None = None) ->
 
     ``room`` is the context that many-shot attacks may fill, where it is known.
     """
-    return [item for name in recipe.audit.tasks for item in _items(recipe, requests, name, room)]
+    frozen = [name for name in recipe.audit.tasks if name != CAMPAIGNS]
+    return [item for name in frozen for item in _items(recipe, requests, name, room)]
 
 
 def _items(recipe: Recipe, requests: Requests, task: str, room: Room | None) -> list[Item]:
@@ -160,7 +161,8 @@ def _items(recipe: Recipe, requests: Requests, task: str, room: Room | None) -> 
 def attack_notes(recipe: Recipe, items: Sequence[Item]) -> list[str]:
     """Return what a reader has to know about the attacks: templates left out, shots that had no room."""
     notes = []
-    names = [name for task in recipe.audit.tasks for name in recipe.audit.attacks.get(task, ())]
+    tasks = [task for task in recipe.audit.tasks if task != CAMPAIGNS]
+    names = [name for task in tasks for name in recipe.audit.attacks.get(task, ())]
     for name in dict.fromkeys(names):
         told = make_attack(name).identity()
         if left := told.get("without_placeholder"):
@@ -185,6 +187,8 @@ def drawings(recipe: Recipe) -> dict[str, Drawing]:
     for name in recipe.audit.tasks:
         begun = task_spec(name).course
         found[name] = plain if begun is None else undistorted if begun.undistorted else protocol
+    if CAMPAIGNS in found:
+        found[CAMPAIGNS] = Drawing(plain.sampling, 1)  # one reply stands for a whole campaign
     return found
 
 

@@ -292,7 +292,9 @@ def power_rows(items: Sequence[Item], recipe: Recipe) -> list[Power]:
     for task in recipe.audit.tasks:
         requests = [item.request.id for item in items if item.task == task]
         n = len(set(requests))
-        replies = drawn[task].samples * len(requests) // max(1, n)
+        if not n:
+            continue  # campaigns have no items before they are played
+        replies = drawn[task].samples * len(requests) // n
         effect = minimum_detectable_effect(
             n, replies, EXPECTED_RATE, intra_cluster_correlation=EXPECTED_CORRELATION
         )

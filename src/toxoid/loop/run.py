@@ -16,6 +16,7 @@ from toxoid.audit.items import Item, items_fingerprint
 from toxoid.audit.results import Results
 from toxoid.audit.run import Scored, run_audit
 from toxoid.audit.scored_files import write_scored
+from toxoid.audit.tasks import CAMPAIGNS
 from toxoid.config.recipe import BASE, ArmSection, Recipe
 from toxoid.engines.base import Engine
 from toxoid.engines.cached import CachedEngine
@@ -24,6 +25,7 @@ from toxoid.errors import UsageError
 from toxoid.judges.cached import CachedJudge
 from toxoid.judges.panel import Panel, panel_identity
 from toxoid.loop import models
+from toxoid.loop.campaigns import Campaigns
 from toxoid.loop.capability import Capability
 from toxoid.loop.judging import choose_panel
 from toxoid.loop.preview import Plan, measured_pace, pace_line, plan, plan_lines, task_lines
@@ -64,6 +66,7 @@ class _Prepared:
     engine: Engine
     panel: Panel
     capability: Capability
+    campaigns: Campaigns
     plan: Plan
     meter: Meter
 
@@ -89,8 +92,9 @@ class _Loop:
         started, metered = time.monotonic(), MeteredEngine(engine, self.given.meter, self._tell_pace(name))
         self.identities[name] = engine.identity()
         asked: Engine = CachedEngine(metered, self.run.records)
+        asked = models.guided(asked) if guided or self.recipe.audit.guided else asked
         scored = run_audit(
-            models.guided(asked) if guided or self.recipe.audit.guided else asked,
+            asked,
             self.panel,
             [item for item in self.given.items if tasks is None or item.task in tasks],
             drawings=drawings(self.recipe),
@@ -98,6 +102,10 @@ class _Loop:
             progress=self.progress,
             name=f"audit {name}",
         )
+        if tasks is None or CAMPAIGNS in tasks:
+            scored += self.given.campaigns.play(
+                asked, self.panel, self.run.records, self.progress, f"audit {name}"
+            )
         write_scored(scored_path(self.run, name), scored)
         self.note_time(f"audit {name}", started)
         note_speed(self.run, name, metered.used)
@@ -224,9 +232,10 @@ def _prepare(recipe: Recipe) -> _Prepared:
     )
     counted = _counted(base) if base else by_bytes
     meter = Meter(counted, max_replies=recipe.budget.requests, max_tokens=recipe.budget.tokens)
-    planned = plan(recipe, items, panel, counted, exact=base is not None)
+    campaigns = Campaigns(recipe, requests, base)
+    planned = plan(recipe, items, panel, counted, exact=base is not None, more=campaigns.questions)
     meter.check(planned.total)
-    return _Prepared(requests, items, base, engine, panel, capability, planned, meter)
+    return _Prepared(requests, items, base, engine, panel, capability, campaigns, planned, meter)
 
 
 def _counted(base: LoadedModel) -> PromptTokens:
@@ -310,6 +319,7 @@ def _fingerprint(recipe: Recipe, given: _Prepared) -> dict[str, Any]:
         "data": given.requests.hashes() | given.capability.hashes(),
         "prompts": prompts_hash(_PROMPTS),
         **({"inputs": inputs} if inputs else {}),
+        **({"campaigns": played} if (played := given.campaigns.identity()) else {}),
     }
 
 

@@ -34,7 +34,9 @@ def summary(results: Mapping[str, Any]) -> Group:
     ]
     parts += [Text(visible(sentence, limit=2000)) for sentence in proving_nothing(whole)]
     if whole["meta"].get("forced"):
-        parts.insert(0, Text("FORCED: the two runs are not comparable; see the warnings", style="bold yellow"))
+        parts.insert(
+            0, Text("FORCED: the two runs are not comparable; see the warnings", style="bold yellow")
+        )
     warnings = [
         Text(f"warning: {one_line(text, limit=300)}", style="yellow")
         for text in whole["meta"].get("warnings", [])
