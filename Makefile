@@ -36,7 +36,7 @@ test-slow: $(STAMP)  ## Run the opt-in checks: the report in a real browser (nee
 	$(BIN)/pytest -m slow
 
 bench: $(STAMP)  ## Run the benchmarks, beside the peers where there are any (about 25 minutes).
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench,judge]'
 	$(BIN)/python -m benchmarks.refusal_agreement
 	$(BIN)/python -m benchmarks.lab_card
 	$(BIN)/python -m benchmarks.course_correction_sampling
@@ -44,6 +44,9 @@ bench: $(STAMP)  ## Run the benchmarks, beside the peers where there are any (ab
 	$(BIN)/python -m benchmarks.c2_syn_scale
 	$(BIN)/python -m benchmarks.contrastive_overhead
 	$(BIN)/python -m benchmarks.alignment_comparison --quick
+	$(BIN)/python -m benchmarks.interval_coverage --runs 1000
+	$(BIN)/python -m benchmarks.adversary_versus_judge --quick
+	$(BIN)/python -m benchmarks.judge --quick
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -288,12 +288,12 @@ def scores_of(system: System, seed: int, sets: Sequence[Measure], out: Path, lim
 
 
 def operating_point(score: Scorer) -> float:
-    """Return the threshold with the best balanced accuracy on the contrast set's development part.
+    """Return the highest threshold with a recall of :data:`RECALL` on the contrast set's development part.
 
     A judge's own calibration part is like its training data, and most of that is easier than what has to be told apart.
     """
     hard = next(measure for measure in measures("development") if measure.name == "contrast")
-    return choose_threshold("balanced", score(hard.prompts), np.array(hard.problematic, dtype=bool))
+    return choose_threshold({"recall": RECALL}, score(hard.prompts), np.array(hard.problematic, dtype=bool))
 
 
 Statistics: TypeAlias = dict[str, float]
@@ -396,7 +396,7 @@ def page(
         f"# The judge of prompts: {on} sets",
         f"Made by `python -m benchmarks.judge --on {on}`. Means over seeds, {LEVEL:.0%} bootstrap intervals over "
         "prompts. The threshold is one half for logistic regressions and one keyword for the list; a trained judge's "
-        "comes from its own calibration, on training pairs kept for it.",
+        "has a recall of 0.80 on the contrast set's development part.",
     ]
     for measure in sets:
         counts = Counter(measure.problematic)
