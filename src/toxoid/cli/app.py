@@ -30,7 +30,9 @@ VERBS = {
     "generate": Verb(
         "toxoid.cli.generate", "generate", "Ask a model, plain or protected, and see why it answers so."
     ),
-    "review": Verb("toxoid.cli.review", "review", "Label a run's open verdicts, and measure its judge by a sample."),
+    "review": Verb(
+        "toxoid.cli.review", "review", "Label a run's open verdicts, and measure its judge by a sample."
+    ),
     "compare": Verb("toxoid.cli.compare", "compare", "Compare two runs, item by item."),
     "report": Verb("toxoid.cli.report", "report", "Write the report of a finished run again."),
     "lab": Verb("toxoid.cli.lab", "lab", "Build the lab's models, or look into its world."),
