@@ -30,6 +30,7 @@ VERBS = {
     "generate": Verb(
         "toxoid.cli.generate", "generate", "Ask a model, plain or protected, and see why it answers so."
     ),
+    "serve": Verb("toxoid.cli.serve", "serve", "Serve a protected model behind an OpenAI-compatible API."),
     "review": Verb(
         "toxoid.cli.review", "review", "Label a run's open verdicts, and measure its judge by a sample."
     ),

@@ -1,0 +1,1 @@
+"""Serving: a protected model that answers many clients at once."""
