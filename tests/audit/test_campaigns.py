@@ -115,30 +115,35 @@ def test_scored_campaigns_survive_the_disk(tmp_path):
     assert read_scored(tmp_path / "scored.jsonl") == scored
 
 
+def played(campaigns):
+    return [campaign_scored(each, "campaigns") for each in campaigns]
+
+
 def test_success_at_k_is_the_share_that_landed_within_k_questions():
     landed = [campaign(*[MISS] * misses, HIT, id=f"set/{misses}") for misses in (0, 1, 3)]
     campaigns = [*landed, campaign(MISS, MISS, id="set/none")]
-    found = {entry.k: entry.rate.rate for entry in success_at(campaigns, [1, 2, 3, 4, 9], QUICK)}
+    found = {entry.k: entry.rate.rate for entry in success_at(played(campaigns), [1, 2, 3, 4, 9], QUICK)}
     assert found == {1: 0.25, 2: 0.5, 3: 0.5, 4: 0.75, 9: 0.75}
 
 
 def test_unscored_attempts_have_not_landed_and_campaigns_without_verdicts_are_unscored():
     campaigns = [campaign(UNSCORED, MISS, id="a"), campaign(UNSCORED, id="b"), campaign(None, id="c")]
-    (entry,) = success_at(campaigns, [5], QUICK)
+    (entry,) = success_at(played(campaigns), [5], QUICK)
     assert (entry.rate.rate, entry.rate.n_unscored) == (0.0, 2)
 
 
 def test_intervals_are_clustered_by_request():
     once = [campaign(HIT if n % 2 else MISS, id=f"set/{n}") for n in range(20)]
-    (one,), (five,) = success_at(once, [1], QUICK), success_at(once * 5, [1], QUICK)
+    (one,), (five,) = success_at(played(once), [1], QUICK), success_at(played(once * 5), [1], QUICK)
     assert (one.rate.ci_low, one.rate.ci_high) == (five.rate.ci_low, five.rate.ci_high)
 
 
 @pytest.mark.parametrize(
-    ("queries", "expected"), [(1, [1]), (2, [1, 2]), (10, [1, 2, 5, 10]), (60, [1, 2, 5, 10, 20, 50, 60])]
+    ("queries", "expected"),
+    [(0, []), (1, [1]), (2, [1, 2]), (10, [1, 2, 5, 10]), (60, [1, 2, 5, 10, 20, 50, 60])],
 )
 def test_tries_grow_to_the_budget(queries, expected):
-    assert tries(Budget(queries)) == expected
+    assert tries(queries) == expected
 
 
 def test_a_replay_asks_what_is_reported_or_the_request_itself():

@@ -11,7 +11,7 @@ from toxoid.cli.review import review
 from toxoid.config.recipe import load_recipe, with_overrides, without_arms
 from toxoid.errors import UsageError
 from toxoid.judges.base import Outcome
-from toxoid.loop.review import Labels, apply_labels, cases
+from toxoid.loop.review import Labels, apply_labels, cases, fair_sample, in_hash_order
 from toxoid.loop.run import run_loop
 from toxoid.store.run_directory import RunDirectory
 
@@ -49,6 +49,23 @@ def test_the_sample_is_the_same_every_time_and_a_smaller_one_is_part_of_it(run):
     first, second = cases(run, sample=6), cases(run, sample=6)
     assert [case.key for case in first] == [case.key for case in second]
     assert {case.key for case in cases(run, sample=3)} <= {case.key for case in first}
+
+
+def test_the_fair_sample_ends_at_the_first_case_without_a_label_whatever_the_verdicts(run):
+    ordered = in_hash_order(cases(run, aspect="harmful", sample=99))
+    labels = {case.key: {"answer": "miss"} for case in [*ordered[:4], *ordered[5:]]}
+    assert fair_sample(ordered, labels) == ordered[:4]
+    assert fair_sample(reversed(ordered), {**labels, ordered[4].key: {"answer": "hit"}}) == ordered
+    assert fair_sample(ordered, {}) == []
+
+
+def test_labels_of_chosen_cases_do_not_enter_the_judges_card(run):
+    ordered = in_hash_order(cases(run, aspect="harmful", sample=99))
+    for case in ordered[1:]:
+        Labels(run).record(case, "hit", by="")
+    apply_labels(run)
+    card = json.loads((run.path / "review/results.json").read_text())["judge_card"]
+    assert card["review"]["harmful"]["n"] == 0
 
 
 def test_labels_replace_verdicts_in_the_rates(run):

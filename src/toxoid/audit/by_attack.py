@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
+from toxoid.audit.campaigns import success_at, tries
 from toxoid.audit.items import Item
 from toxoid.audit.rates import ALL, Settings, _paired_row, _rate_row, clusters, tasks_of
 from toxoid.audit.results import RateRow, Row, SuccessRow
@@ -90,27 +90,14 @@ def success_rows(scored: Sequence[Scored], settings: Settings) -> list[SuccessRo
 
 def _campaign_rows(scored: Sequence[Scored], settings: Settings) -> list[SuccessRow]:
     """Return the success of campaigns within k questions, as they landed: one after another, not drawn at random."""
-    rows = []
+    rows: list[SuccessRow] = []
     for attack, entries in _parts([entry for entry in scored if entry.item.task == CAMPAIGNS]).items():
-        told = [entry.item.request.metadata["campaign"] for entry in entries]
-        most = max(each["queries"] for each in told)
-        for k in _steps([[0.0] * most] * len(told)):
-            reached = [_within(each, k) for each in told]
-            rate = clustered_rate(
-                [[value] for value in reached],
-                level=settings.level,
-                resamples=settings.resamples,
-                seed=settings.seed,
-            )
-            rows.append(_success_row(CAMPAIGNS, PREFIX + attack, k, rate, len(entries)))
+        most = max(entry.item.request.metadata["campaign"]["queries"] for entry in entries)
+        rows += [
+            _success_row(CAMPAIGNS, PREFIX + attack, found.k, found.rate, found.rate.n_items)
+            for found in success_at(entries, tries(most), settings)
+        ]
     return rows
-
-
-def _within(campaign: Mapping[str, Any], k: int) -> float | None:
-    """Return whether a campaign landed within k questions; ``None`` if none of its attempts was scored."""
-    if campaign["landed_at"] is not None:
-        return float(campaign["landed_at"] <= k)
-    return None if campaign["unscored"] and campaign["unscored"] == campaign["attempts"] else 0.0
 
 
 def never_landed(rates: Sequence[RateRow]) -> dict[str, list[str]]:

@@ -129,6 +129,7 @@ class Campaign:
             "attacker_queries": self.attacker.queries,
             "attacker_tokens": self.attacker.prompt_tokens + self.attacker.completion_tokens,
             "malformed": self.malformed,
+            "scored": sum(attempt.scored for attempt in tried),
             "unscored": sum(not attempt.scored for attempt in tried),
         }
 
@@ -159,27 +160,33 @@ class SuccessAt:
     rate: Rate
 
 
-def tries(budget: Budget) -> list[int]:
-    """Return the numbers of questions to show success at: 1, 2, 5, 10, ... and the budget itself."""
-    steps = (digit * 10**power for power in range(len(str(budget.queries))) for digit in (1, 2, 5))
-    return [*(k for k in steps if k < budget.queries), budget.queries]
+def tries(queries: int) -> list[int]:
+    """Return the numbers of questions to show success at: 1, 2, 5, 10, ... and the most that were asked."""
+    steps = (digit * 10**power for power in range(len(str(queries))) for digit in (1, 2, 5))
+    return [*(k for k in steps if k < queries), *([queries] if queries else [])]
 
 
 def success_at(
-    campaigns: Sequence[Campaign], ks: Sequence[int], settings: Settings | None = None
+    played: Sequence[Scored], ks: Sequence[int], settings: Settings | None = None
 ) -> list[SuccessAt]:
     """Return the share of requests on which an attempt landed within ``k`` questions, for each k, with its interval.
 
     It is read off where the campaigns landed; nothing is fitted. A campaign without any verdict is unscored; in one
     with verdicts, unscored attempts have not landed. Intervals are clustered by request.
+
+    Args:
+        played: What :func:`campaign_scored` returns.
+        ks: Numbers of questions.
+        settings: Of the intervals.
     """
     given = settings or Settings()
-    by_request: dict[str, list[Campaign]] = {}
-    for campaign in campaigns:
-        by_request.setdefault(campaign.request.id, []).append(campaign)
+    by_request: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in played:
+        request = entry.item.request
+        by_request.setdefault(request.id, []).append(request.metadata["campaign"])
     rates = [
         clustered_rate(
-            [[_within(campaign, k) for campaign in group] for group in by_request.values()],
+            [[_within(told, k) for told in group] for group in by_request.values()],
             level=given.level,
             resamples=given.resamples,
             seed=given.seed,
@@ -187,6 +194,13 @@ def success_at(
         for k in ks
     ]
     return [SuccessAt(k, rate) for k, rate in zip(ks, rates, strict=True)]
+
+
+def _within(told: Mapping[str, Any], k: int) -> float | None:
+    """Return whether a campaign landed within ``k`` questions; ``None`` if no attempt of it was scored."""
+    if told["landed_at"] is not None:
+        return float(told["landed_at"] <= k)
+    return 0.0 if told["scored"] else None
 
 
 def replay(campaigns: Sequence[Campaign]) -> Replay:
@@ -206,10 +220,3 @@ def replay(campaigns: Sequence[Campaign]) -> Replay:
         for campaign in campaigns
     }
     return Replay(found, campaigns[0].attack)
-
-
-def _within(campaign: Campaign, k: int) -> float | None:
-    """Return whether a campaign landed within ``k`` questions; ``None`` if no attempt of it was scored."""
-    if campaign.landed_at is not None:
-        return float(campaign.landed_at <= k)
-    return 0.0 if any(attempt.scored for attempt in campaign.attempts) else None

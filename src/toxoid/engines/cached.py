@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from toxoid.data.schemas import as_dicts
 from toxoid.engines.base import Completion, Engine, GenerationRequest, OnDone
+from toxoid.engines.wrapped import WrappedEngine
 from toxoid.store.keys import content_key
 
 KIND = "generation"
@@ -22,7 +23,7 @@ class RecordStore(Protocol):
         """Store (key, kind, payload) rows in one transaction; a key that is there keeps its payload."""
 
 
-class CachedEngine:
+class CachedEngine(WrappedEngine):
     """Answers from ``records`` what is there, and asks ``engine`` for the rest.
 
     A granule of the inner engine is asked again as a whole if any of its requests is missing, so that a
@@ -37,18 +38,8 @@ class CachedEngine:
 
     def __init__(self, engine: Engine, records: RecordStore) -> None:
         """Read nothing yet."""
-        self.engine = engine
+        super().__init__(engine)
         self.records = records
-        self.name = engine.name
-        self.granule = engine.granule
-
-    def identity(self) -> dict[str, Any]:
-        """Return the inner engine's identity: a cache changes nothing."""
-        return self.engine.identity()
-
-    def close(self) -> None:
-        """Close the inner engine."""
-        self.engine.close()
 
     def generate(
         self, requests: Sequence[GenerationRequest], on_done: OnDone | None = None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from toxoid.data.schemas import Conversation
 from toxoid.engines.base import Completion, Engine, GenerationRequest, OnDone
+from toxoid.engines.wrapped import WrappedEngine
 from toxoid.errors import UsageError
 
 PromptTokens: TypeAlias = Callable[[Conversation, str], int]
@@ -108,7 +109,7 @@ class Meter:
                 )
 
 
-class MeteredEngine:
+class MeteredEngine(WrappedEngine):
     """Asks ``engine`` as it is asked, if the meter allows it.
 
     It belongs below a cache: what is answered from there costs nothing.
@@ -121,20 +122,10 @@ class MeteredEngine:
 
     def __init__(self, engine: Engine, meter: Meter, on_first: Callable[[Usage], None] | None = None) -> None:
         """Ask nothing yet."""
-        self.engine = engine
+        super().__init__(engine)
         self.meter = meter
-        self.name = engine.name
-        self.granule = engine.granule
         self.used = Usage()
         self._on_first = on_first
-
-    def identity(self) -> dict[str, Any]:
-        """Return the inner engine's identity: to be counted changes nothing."""
-        return self.engine.identity()
-
-    def close(self) -> None:
-        """Close the inner engine."""
-        self.engine.close()
 
     def generate(
         self, requests: Sequence[GenerationRequest], on_done: OnDone | None = None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from toxoid.engines.base import Completion, Engine, GenerationRequest, OnDone
+from toxoid.engines.wrapped import WrappedEngine
 
 
-class PrefilledEngine:
+class PrefilledEngine(WrappedEngine):
     """Puts ``beginning`` into the open reply, before the prefill of the request if it has one.
 
     What is returned excludes it, and the blank that follows it.
@@ -21,19 +21,8 @@ class PrefilledEngine:
     """
 
     def __init__(self, engine: Engine, beginning: str, *, name: str) -> None:
-        self.engine = engine
-        self.name = f"{engine.name} ({name})"
-        self.granule = engine.granule
+        super().__init__(engine, name, beginning)
         self._beginning = beginning
-        self._identity = {name: beginning}
-
-    def identity(self) -> dict[str, Any]:
-        """Return the inner engine's identity and the words."""
-        return {**self.engine.identity(), **self._identity}
-
-    def close(self) -> None:
-        """Close the inner engine."""
-        self.engine.close()
 
     def generate(
         self, requests: Sequence[GenerationRequest], on_done: OnDone | None = None

@@ -8,9 +8,10 @@ from typing import Any
 
 from toxoid.data.schemas import Conversation
 from toxoid.engines.base import Completion, Engine, GenerationRequest, OnDone
+from toxoid.engines.wrapped import WrappedEngine
 
 
-class RewordedEngine:
+class RewordedEngine(WrappedEngine):
     """Asks ``reword(conversation)`` in place of a conversation.
 
     Args:
@@ -23,19 +24,8 @@ class RewordedEngine:
     def __init__(
         self, engine: Engine, reword: Callable[[Conversation], Conversation], *, name: str, words: Any
     ) -> None:
-        self.engine = engine
-        self.name = f"{engine.name} ({name})"
-        self.granule = engine.granule
+        super().__init__(engine, name, words)
         self._reword = reword
-        self._identity = {name: words}
-
-    def identity(self) -> dict[str, Any]:
-        """Return the inner engine's identity and what is added."""
-        return {**self.engine.identity(), **self._identity}
-
-    def close(self) -> None:
-        """Close the inner engine."""
-        self.engine.close()
 
     def generate(
         self, requests: Sequence[GenerationRequest], on_done: OnDone | None = None

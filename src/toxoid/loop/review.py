@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -23,6 +24,7 @@ from toxoid.loop.publish import with_circumstances
 from toxoid.loop.results import compared, measured
 from toxoid.loop.run import scored_path
 from toxoid.report.html import render_html
+from toxoid.stats.agreement import Agreement
 from toxoid.store.files import disk_errors, write_json_atomic, write_text_atomic
 from toxoid.store.keys import content_key
 from toxoid.store.run_directory import RunDirectory
@@ -53,7 +55,7 @@ class Case:
         scored: The item with its replies.
         index: Which of them.
         aspect: What was asked of it.
-        why: Why it is shown; only ``sample`` is a fair sample of the judge's verdicts.
+        why: Why it is shown.
     """
 
     system: str
@@ -82,7 +84,7 @@ def cases(
         run: A finished run.
         system: Only this one's; of all systems by default.
         aspect: Only this one; by default the aspects of the tasks' headline metrics.
-        sample: How many verdicts to sample, chosen by hash.
+        sample: How many verdicts to sample, chosen by hash; open and doubtful ones may be among them.
 
     Raises:
         UsageError: The run has no such system, or no verdict on the aspect.
@@ -100,10 +102,28 @@ def cases(
         raise UsageError(
             f"{run.path} has no verdict on {aspect or 'any headline'}: give another --aspect or run"
         )
-    drawn = sorted(everything, key=lambda case: hash_fraction("review", case.key))[:sample]
     open_ones = [case for case in everything if case.why != "sample"]
-    unique = {case.key: case for case in [*reversed(drawn), *reversed(_ranked(open_ones))]}
-    return list(unique.values())[::-1]
+    return _distinct([*_ranked(open_ones), *in_hash_order(everything)[:sample]])
+
+
+def in_hash_order(cases: Iterable[Case]) -> list[Case]:
+    """Return different cases in the order in which they are sampled: a smaller sample is the beginning of a larger."""
+    return sorted(_distinct(cases), key=lambda case: hash_fraction("review", case.key))
+
+
+def fair_sample(cases: Iterable[Case], labels: Mapping[str, Any]) -> list[Case]:
+    """Return the cases at the head of :func:`in_hash_order` that are all labelled.
+
+    Which these are depends on no verdict, as that of the labelled doubtful ones would: they are a sample of all.
+    """
+    return list(takewhile(lambda case: case.key in labels, in_hash_order(cases)))
+
+
+def _distinct(cases: Iterable[Case]) -> list[Case]:
+    found: dict[str, Case] = {}
+    for case in cases:
+        found.setdefault(case.key, case)
+    return list(found.values())
 
 
 def _all(system: str, scored: Sequence[Scored], aspect: str | None) -> Iterable[Case]:
@@ -148,9 +168,6 @@ class Labels:
             "key": case.key,
             "answer": answer,
             "aspect": case.aspect,
-            "judge": case.verdict.outcome.value,
-            "request": case.scored.item.request.id,
-            "why": case.why,
             "by": by,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -179,7 +196,7 @@ def apply_labels(run: RunDirectory) -> Path:
     """Compute a run's rates and comparisons anew with people's labels in place of the judge's verdicts.
 
     The run's own results stay as they are; ``review/results.json`` and ``review/report.html`` stand beside them. Their
-    card tells how far the judge agrees with the labels of the fair sample.
+    card tells how far the judge agrees with the labels of the fair sample (:func:`fair_sample`).
 
     Returns:
         The new report.
@@ -193,11 +210,9 @@ def apply_labels(run: RunDirectory) -> Path:
     results = with_circumstances(run)
     recipe = run.fingerprint["recipe"]
     settings = Settings(**recipe.get("statistics", {}))
-    scored = {
-        found["name"]: [_relabelled(entry, labels) for entry in read_scored(scored_path(run, found["name"]))]
-        for found in results["systems"]
-    }
-    card = _card(results.get("judge_card"), labels)
+    as_judged = {found["name"]: read_scored(scored_path(run, found["name"])) for found in results["systems"]}
+    scored = {name: [_relabelled(entry, labels) for entry in entries] for name, entries in as_judged.items()}
+    card = _card(results.get("judge_card"), as_judged, labels)
     systems = [found | measured(scored[found["name"]], card, settings) for found in results["systems"]]
     comparisons = [_again(found, scored, settings) for found in results["comparisons"]]
     headline = next((found for found in comparisons if found["headline"]), None)
@@ -247,25 +262,33 @@ def _again(
     return {**found, **new}
 
 
-def _card(card: Mapping[str, Any] | None, labels: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the judge's card with what this run's fair sample says of it; doubtful cases are none."""
-    sampled = [row for row in labels.values() if row["why"] == "sample" and row["answer"] != "unclear"]
-    by_aspect = {
-        aspect: [row for row in sampled if row["aspect"] == aspect]
-        for aspect in sorted({r["aspect"] for r in sampled})
-    }
-    review = {aspect: asdict(_agreement(rows)) for aspect, rows in by_aspect.items()}
+def _card(
+    card: Mapping[str, Any] | None,
+    scored: Mapping[str, Sequence[Scored]],
+    labels: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return the judge's card with what this run's fair sample says of it, by aspect."""
+    review = {}
+    for aspect in sorted({row["aspect"] for row in labels.values()}):
+        parts: dict[tuple[str, str], list[Case]] = {}
+        for system, entries in scored.items():
+            for case in _all(system, entries, aspect):
+                parts.setdefault((system, case.scored.item.task), []).append(case)
+        sampled = _distinct(case for part in parts.values() for case in fair_sample(part, labels))
+        review[aspect] = asdict(_agreement(sampled, labels))
     return {**(card or {}), "review": review, "review_labels": len(labels)}
 
 
-def _agreement(rows: Sequence[Mapping[str, Any]]) -> Any:
-    from toxoid.data.schemas import Exchange, Request, user
-
-    said = [Verdict(Outcome(row["judge"])) for row in rows]
+def _agreement(sampled: Iterable[Case], labels: Mapping[str, Mapping[str, Any]]) -> Agreement:
+    told = [case for case in sampled if labels[case.key]["answer"] != "unclear"]
     labelled = [
-        Labelled(Exchange(Request(row["request"], ""), user(""), ""), row["answer"] == "hit") for row in rows
+        Labelled(
+            exchange(case.scored.item, case.scored.completions[case.index]),
+            labels[case.key]["answer"] == "hit",
+        )
+        for case in told
     ]
-    return agreement_of(said, labelled)
+    return agreement_of([case.verdict for case in told], labelled)
 
 
 def shown(case: Case) -> tuple[str, str, str]:
