@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.random_models import SPECIALS, random_llama, word_tokenizer
 from toxoid.data.lab import lab_requests
 from toxoid.data.schemas import user
 from toxoid.engines.base import GenerationRequest, Sampling
@@ -39,11 +40,6 @@ LENGTHS = tuple(range(10, 90, 10))
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 VOCABULARY = 8192
-SPECIALS = ("<pad>", "<s>", "<|end|>", "<|user|>", "<|assistant|>")
-TEMPLATE = (
-    "{{ '<s>' }}{% for m in messages %}{{ '<|' + m['role'] + '|> ' + m['content'] + ' <|end|> ' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|> ' }}{% endif %}"
-)
 
 
 @dataclass(frozen=True)
@@ -199,36 +195,10 @@ def random_work(name: str, model: LoadedModel, items: int, sampling: Sampling) -
 
 def random_model() -> LoadedModel:
     """Return a Llama of 20M random weights with a tokenizer of whole words."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
     from toxoid.engines.loading import LoadedModel
 
-    names = [*SPECIALS, *(f"w{index}" for index in range(VOCABULARY - len(SPECIALS)))]
-    raw = Tokenizer(models.WordLevel({name: index for index, name in enumerate(names)}, unk_token="<pad>"))
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="<|end|>",
-        additional_special_tokens=list(SPECIALS[3:]),
-        chat_template=TEMPLATE,
-    )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=384,
-        intermediate_size=1024,
-        num_hidden_layers=8,
-        num_attention_heads=6,
-        max_position_embeddings=512,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    return LoadedModel(LlamaForCausalLM(config).eval(), tokenizer, "random", {"kind": "local"})
+    model = random_llama(VOCABULARY, intermediate=1024, positions=512)
+    return LoadedModel(model, word_tokenizer(VOCABULARY), "random", {"kind": "local"})
 
 
 # ---- the comparison ----

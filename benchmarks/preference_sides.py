@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from benchmarks.random_models import SPECIALS, random_llama, word_tokenizer
 from toxoid.data.groups import Group, RankedReply
 from toxoid.data.schemas import as_dicts, user
 from toxoid.engines.templates import encode, encode_target
@@ -26,11 +27,6 @@ BETA = 0.1
 LEARNING_RATE = 1e-5
 CLOCKS = ("wall", "cpu")
 Times: TypeAlias = tuple[float, float]
-SPECIALS = ("<pad>", "<s>", "<|end|>", "<|user|>", "<|assistant|>")
-TEMPLATE = (
-    "{{ '<s>' }}{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
 
 
 PASSES: dict[str, dict[str, Any]] = {
@@ -141,37 +137,11 @@ def distinct_tokens(groups: Sequence[Group], tokenizer: Any) -> tuple[int, int]:
 
 def save_model(folder: Path, vocabulary: int) -> None:
     """Write a Llama of random weights with a tokenizer of whole words."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
     from transformers.utils import logging
 
-    words = [*SPECIALS, *(f"w{index}" for index in range(vocabulary - len(SPECIALS)))]
-    raw = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<pad>"))
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="<|end|>",
-        additional_special_tokens=list(SPECIALS[3:]),
-        chat_template=TEMPLATE,
-    )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=384,
-        intermediate_size=1408,
-        num_hidden_layers=8,
-        num_attention_heads=6,
-        max_position_embeddings=1024,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
     logging.disable_progress_bar()
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    random_llama(vocabulary, intermediate=1408, positions=1024).save_pretrained(folder)
+    word_tokenizer(vocabulary).save_pretrained(folder)
 
 
 # ---- the three sides; each runs in a process of its own ----
