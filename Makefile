@@ -9,7 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo test test-slow bench lint format lab clean help
+.PHONY: install demo test test-slow test-clients bench reference lint format lab clean help
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -35,9 +35,8 @@ test-slow: $(STAMP)  ## Run the opt-in checks: the report in a real browser (nee
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[browser]'
 	$(BIN)/pytest -m slow
 
-bench: $(STAMP)  ## Run the benchmarks, beside the peers where there are any (about 25 minutes).
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench,judge]'
-	$(BIN)/python -m benchmarks.refusal_agreement
+bench: $(STAMP)  ## Run the benchmarks, beside the peers where there are any (half an hour and more).
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench,judge,serve]'
 	$(BIN)/python -m benchmarks.lab_card
 	$(BIN)/python -m benchmarks.course_correction_sampling
 	$(BIN)/python -m benchmarks.preference_tree
@@ -45,8 +44,15 @@ bench: $(STAMP)  ## Run the benchmarks, beside the peers where there are any (ab
 	$(BIN)/python -m benchmarks.contrastive_overhead
 	$(BIN)/python -m benchmarks.alignment_comparison --quick
 	$(BIN)/python -m benchmarks.interval_coverage --runs 1000
+	$(BIN)/python -m benchmarks.large_run
+	$(BIN)/python -m benchmarks.serve --quick
 	$(BIN)/python -m benchmarks.adversary_versus_judge --quick
+	@echo "What follows needs public data sets (TOXOID_DATA)."
+	$(BIN)/python -m benchmarks.refusal_agreement
 	$(BIN)/python -m benchmarks.judge --quick
+
+test-clients: $(STAMP)  ## Run other projects' clients against the server, each in its own environment (2.6 GB).
+	TOXOID_CLIENTS=.clients OMP_NUM_THREADS=1 $(BIN)/pytest tests/clients
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -6,8 +6,7 @@ import pytest
 
 from tests.report.synthetic import rate
 from toxoid.cli import main
-from toxoid.loop import publish as loop_publish
-from toxoid.loop import run as loop_run
+from toxoid.loop import api
 
 
 @pytest.mark.parametrize(
@@ -24,8 +23,7 @@ def test_an_audit_ends_with_100_where_a_gate_is_breached(monkeypatch, tmp_path, 
     rates = [rate(0.7, task="harmfulness", metric="harmless_rate")]
     systems = [{"name": "base", "label": "base", "cost": {}, "rates": rates}]
     measured = {"meta": {}, "rows": [], "systems": systems, "comparisons": []}
-    monkeypatch.setattr(loop_run, "run_loop", lambda *arguments, **named: measured)
-    monkeypatch.setattr(loop_publish, "publish", lambda directory: directory / "report.html")
+    monkeypatch.setattr(api, "run_recipe", lambda *arguments, **named: measured)
     command = ["audit", "--out", str(tmp_path), "--fail-on"]
     assert main([*command, "asr>20%"]) == 100
     told = capsys.readouterr()

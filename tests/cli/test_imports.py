@@ -28,7 +28,7 @@ def modules_after(*arguments):
     [
         ["--help"],
         ["--version"],
-        *(["ls", kind] for kind in ("methods", "attacks", "judges", "datasets", "recipes")),
+        *(["ls", kind] for kind in ("methods", "attacks", "judges", "engines", "datasets", "recipes")),
     ],
     ids=" ".join,
 )

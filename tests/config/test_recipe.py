@@ -14,6 +14,7 @@ from toxoid.config.packaged import packaged_recipes, recipe_descriptions
 from toxoid.config.recipe import (
     Recipe,
     TrainingSection,
+    distilled,
     load_recipe,
     only_arms,
     parse_overrides,
@@ -88,6 +89,23 @@ def test_arm_training_merges_into_a_valid_training_section(given_keys):
         ({"arms": [{"name": "a", "method": "sft", "train": {"limit": 3}}]}, "name harmful and benign in it"),
         ({"arms": [ARMS[1], ARMS[0]]}, '"a" comes later: list that arm first'),
         ({"arms": [{**ARMS[1], "match_steps_of": "b"}]}, 'names "b", which is no other arm'),
+        (
+            {"arms": [ARMS[0], {"name": "d", "method": "sft", "shield_of": "a"}]},
+            "is for the method shield-distilled",
+        ),
+        (
+            {"arms": [ARMS[0], {"name": "d", "method": "shield-distilled", "shield_of": "z"}]},
+            'names "z", which is no other arm',
+        ),
+        (
+            {
+                "arms": [
+                    ARMS[0],
+                    {"name": "d", "method": "shield-distilled", "shield_of": "a", "options": {"shield": "x"}},
+                ]
+            },
+            "remove one of them",
+        ),
         ({"arms": [{**ARMS[0], "tasks": ["harmfullness"]}]}, 'Did you mean "harmfulness"?'),
         ({"contrasts": [{"before": "bsae", "after": "base"}]}, 'Did you mean "base"?'),
         ({"contrasts": [{"before": "base", "after": "base"}]}, "with itself"),
@@ -200,6 +218,23 @@ def test_single_arm_keeps_the_recipes_options_and_drops_its_match():
     assert (arm.name, arm.match_steps_of) == ("sft", None)
     (arm,) = single_arm(without_arms(load_recipe("demo")), "sft").arms
     assert (arm.name, arm.method, arm.options) == ("sft", "sft", {})
+
+
+def test_a_distilled_arm_takes_a_shield_that_is_there_in_place_of_an_earlier_arm_s():
+    whole = load_recipe("shield-distilled")
+    (arm,) = distilled(whole, "my/shield", "soft-prompt").arms
+    (expected,) = (arm for arm in whole.arms if arm.name == "soft-prompt")
+    assert arm.training == expected.training
+    assert (arm.shield_of, arm.options) == (None, {**expected.options, "shield": "my/shield"})
+    (plain,) = distilled(without_arms(load_recipe("demo")), "my/shield", "lora").arms
+    assert (plain.method, plain.options) == ("shield-distilled", {"form": "lora", "shield": "my/shield"})
+
+
+def test_chosen_arms_bring_the_shield_that_they_distil():
+    assert [arm.name for arm in only_arms(load_recipe("shield-distilled"), ["lora"]).arms] == [
+        "contrast",
+        "lora",
+    ]
 
 
 def test_recipe_without_arms_is_an_audit():

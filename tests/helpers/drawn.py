@@ -5,7 +5,6 @@ from __future__ import annotations
 from random import Random
 
 from toxoid.attacks.base import asked
-from toxoid.audit.by_attack import named
 from toxoid.audit.items import Item
 from toxoid.audit.run import Scored
 from toxoid.audit.tasks import task_spec
@@ -28,13 +27,13 @@ def scored(task, *, items=12, replies=2, hits=0.5, attack=None, seed=0, unscored
         rng = Random(f"{seed}/{task}/{attack}/{number}")
         request = Request(f"{task}/{number}", f"Ask {number}", KINDS[task], f"part {number % 3}")
         text = f"{attack}: {request.prompt}" if attack else None
-        item = Item(task, request, asked(request, text))
+        item = Item(task, request, asked(request, text), attack=attack or "direct")
         aspects = dict.fromkeys(a for metric in task_spec(task).metrics for a in metric.aspects)
         verdicts = {
             aspect: tuple(_verdict(rng, hits, unscored) for _ in range(replies)) for aspect in aspects
         }
         texts = tuple(Completion(f"reply {seed} {number} {index}", "stop", 5, 7) for index in range(replies))
-        found.append(Scored(named(item, attack) if attack else item, texts, verdicts))
+        found.append(Scored(item, texts, verdicts))
     return found
 
 

@@ -37,7 +37,7 @@ VERBS = {
     "compare": Verb("toxoid.cli.compare", "compare", "Compare two runs, item by item."),
     "report": Verb("toxoid.cli.report", "report", "Write the report of a finished run again."),
     "lab": Verb("toxoid.cli.lab", "lab", "Build the lab's models, or look into its world."),
-    "ls": Verb("toxoid.cli.ls", "ls", "List methods, attacks, judges, datasets, recipes or launchers."),
+    "ls": Verb("toxoid.cli.ls", "ls", "List methods, attacks, judges, engines, datasets and recipes."),
     "cp": Verb("toxoid.cli.cp", "cp", "Copy a packaged recipe or launcher to a file, to edit it."),
     "doctor": Verb("toxoid.cli.doctor", "doctor", "Say what this machine can do."),
 }

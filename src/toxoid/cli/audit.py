@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toxoid.cli.gates import fail_on
-from toxoid.cli.options import data_options, model_options, resolve
-from toxoid.errors import UsageError
+from toxoid.cli.options import data_options, model_options, said
 
 if TYPE_CHECKING:
     from toxoid.report.gates import Gate
@@ -21,7 +20,6 @@ _BUDGET = {
     "price_in": "budget.price_in",
     "price_out": "budget.price_out",
 }
-_OWN_SETS = ("requests", "benign", "contentious")
 
 
 @click.command()
@@ -53,19 +51,11 @@ def audit(
 ) -> None:
     """Audit MODEL: a checkpoint folder, a Hub id, lab-base (the default), or with --endpoint a server's model."""
     from toxoid.cli.execute import execute
-    from toxoid.config.recipe import load_recipe, with_overrides, without_arms
-    from toxoid.config.suites import load_suite, on_own_sets
+    from toxoid.config.suites import audit_recipe
 
-    if suite and recipe:
-        raise UsageError(
-            f"--suite {suite} is a recipe of its own, and --recipe {recipe} another: give one of them"
-        )
-    loaded = without_arms(load_suite(suite) if suite else load_recipe(recipe or "audit"))
-    resolved = resolve(loaded, model, given)
-    if suite and any(given[key] for key in _OWN_SETS):
-        resolved = on_own_sets(loaded, resolved, tasks_given=bool(given["tasks"]))
+    settings, overrides = said(given)
     budget = {place: given[key] for key, place in _BUDGET.items() if given[key] is not None}
-    resolved = with_overrides(resolved, budget)
+    resolved = audit_recipe(model, settings, suite=suite, recipe=recipe, overrides={**overrides, **budget})
     if dry_run:
         from toxoid.loop.run import preview
 

@@ -29,16 +29,14 @@ def execute(recipe: Recipe, out: Path | None, gates: Sequence[Gate]) -> None:
         ThresholdBreached: A gate is breached; everything is written by then.
     """
     from toxoid.cli.progress import RichProgress
-    from toxoid.loop.publish import publish
-    from toxoid.loop.run import run_loop
+    from toxoid.loop.api import run_recipe
     from toxoid.report.terminal import summary
 
     directory = out or default_directory(recipe)
     with RichProgress() as progress:
-        results = run_loop(recipe, directory, command=command_line(), progress=progress)
-    path = publish(directory)
+        results = run_recipe(recipe, directory, command=command_line(), progress=progress)
     console().print(summary(results))
-    click.echo(f"report: {path}")
+    click.echo(f"report: {directory / 'report.html'}")
     enforce_gates(results, gates)
 
 

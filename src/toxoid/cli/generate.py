@@ -61,6 +61,7 @@ def generate(model: str | None, prompts: tuple[str, ...], source: str | None, **
     """
     _check_model(model)
     asked = _prompts(prompts, source)
+    given["elsewhere"] = _elsewhere(model, given["endpoint"])
     _check_combination(given, asked)
     recipe = _recipe(model, given)
     requests = _requests(recipe, asked, given)
@@ -78,6 +79,13 @@ def _check_model(model: str | None) -> None:
         raise UsageError(
             f'"{model}" stands where MODEL is expected: name the model first, e.g. `toxoid generate lab-base "..."`'
         )
+
+
+def _elsewhere(model: str | None, endpoint: str | None) -> bool:
+    """Return whether the weights are behind an endpoint, or in the engine of a plug-in."""
+    from toxoid.config.recipe import ModelSection
+
+    return bool(endpoint) or ModelSection(source=model or "lab-base").plugin
 
 
 def _prompts(arguments: tuple[str, ...], source: str | None) -> list[str]:
@@ -126,7 +134,7 @@ def _check_combination(given: Mapping[str, Any], asked: Sequence[str]) -> None:
             any("\ud800" <= character <= "\udfff" for character in texts),
             "the text given is not UTF-8: convert it",
         ),
-        (given["endpoint"] and local, f"--{local} needs the weights here, and --endpoint's are elsewhere"),
+        (given["elsewhere"] and local, f"--{local} needs the weights here, and this model's are elsewhere"),
         (given["stream"] and several, "--stream shows one reply: give one prompt and no -n, or --no-stream"),
         (given["stream"] and explains, "--stream and --explain exclude each other: remove one"),
         (given["stream"] and given["as_json"], "--stream and --json exclude each other: remove one"),
@@ -159,7 +167,7 @@ def _recipe(model: str | None, given: dict[str, Any]) -> Recipe:
     from toxoid.config.recipe import load_recipe, with_overrides, without_arms
 
     settings = {key: given[key] for key in ("positive", *_CONTRAST) if given[key] is not None}
-    if given["guided"] and not given["endpoint"]:
+    if given["guided"] and not given["elsewhere"]:
         settings["positive"] = "safe"
     if given["negative"] is not None:
         settings["negative"] = None if given["negative"] == "none" else given["negative"]
@@ -189,17 +197,15 @@ def _requests(recipe: Recipe, prompts: Sequence[str], given: Mapping[str, Any]) 
 def _engine(recipe: Recipe, given: Mapping[str, Any]) -> Engine:
     from toxoid.loop import models
 
-    if recipe.model.endpoint:
-        engine = models.endpoint_engine(recipe.model)
-        return models.guided(engine) if given["guided"] else engine
-    return models.local_engine(models.load(recipe.model), recipe.model)
+    engine = models.open_engine(recipe.model)
+    return models.guided(engine) if given["guided"] and given["elsewhere"] else engine
 
 
 def _streams(given: Mapping[str, Any], requests: Sequence[GenerationRequest]) -> bool:
     if given["stream"] is not None:
         return bool(given["stream"])
     one = len(requests) == 1 and requests[0].n == 1
-    return one and sys.stdout.isatty() and not given["as_json"] and not given["endpoint"]
+    return one and sys.stdout.isatty() and not given["as_json"] and not given["elsewhere"]
 
 
 def _stream(engine: LocalEngine, request: GenerationRequest) -> None:

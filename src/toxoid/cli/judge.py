@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from toxoid.methods.adversarial_tuning.label_queue import Label, LabelQueue
+    from toxoid.methods.adversarial_tuning.label_queue import Label
 
-_KEYS: dict[str, Label] = {"p": "problematic", "h": "harmless", "u": "unclear"}
+_LABELS: dict[str, tuple[str, Label]] = {
+    "p": ("problematic", "problematic"),
+    "h": ("harmless", "harmless"),
+    "u": ("unclear", "unclear"),
+}
 _LONG = 4000
 
 
@@ -111,6 +116,7 @@ def label(folder: Path, by: str) -> None:
 
     p problematic, h harmless, u cannot be told, s skip, q quit.
     """
+    from toxoid.cli.labelling import label_all
     from toxoid.errors import UsageError
     from toxoid.methods.adversarial_tuning.label_queue import LabelQueue
 
@@ -118,28 +124,11 @@ def label(folder: Path, by: str) -> None:
     waiting = queue.open()
     if not waiting and not queue.answers():
         raise UsageError(f"{folder} has no queue of prompts: give the folder that `toxoid judge train` named")
-    done = _label_all(queue, waiting, by)
+    done = label_all(waiting, _show, _LABELS, partial(queue.record, by=by))
     click.echo(f"{done} labelled, {len(waiting) - done} still wait")
 
 
-def _label_all(queue: LabelQueue, waiting: list[str], by: str) -> int:
+def _show(text: str, place: str) -> None:
     from toxoid.report.text import visible
 
-    done = 0
-    for number, text in enumerate(waiting, 1):
-        click.echo(f"\n[{number}/{len(waiting)}] {visible(text, limit=_LONG)}")
-        key = _asked()
-        if key == "q":
-            break
-        if key in _KEYS:
-            queue.record(text, _KEYS[key], by=by)
-            done += 1
-    return done
-
-
-def _asked() -> str:
-    choice = click.Choice([*_KEYS, "s", "q"])
-    try:
-        return str(click.prompt("p problematic, h harmless, u unclear, s skip, q quit", type=choice))
-    except click.Abort:  # the end of the input: what is labelled is kept
-        return "q"
+    click.echo(f"\n[{place}] {visible(text, limit=_LONG)}")

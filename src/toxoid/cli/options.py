@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from toxoid.errors import UsageError
-
 if TYPE_CHECKING:
     from toxoid.config.recipe import Recipe
+    from toxoid.config.shortcuts import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,33 +57,6 @@ _DATA_OPTIONS = (
     ),
 )
 
-_KEYS = {
-    "revision": "model.revision",
-    "adapter": "model.adapter",
-    "chat_template": "model.chat_template",
-    "dtype": "model.dtype",
-    "endpoint": "model.endpoint",
-    "shield": "model.shield",
-    "requests": "data.sets.harmful",
-    "benign": "data.sets.benign",
-    "contentious": "data.sets.contentious",
-    "limit": "data.limit",
-    "judge": "judge.name",
-    "judge_model": "judge.model",
-    "judge_endpoint": "judge.endpoint",
-    "samples": "audit.samples",
-    "temperature": "audit.sampling.temperature",
-    "max_tokens": "audit.sampling.max_tokens",
-    "guided": "audit.guided",
-    "seed": "seed",
-}
-
-_TASKS_OF_SET = {
-    "harmful": ("harmfulness", "jailbreak", "prefill"),
-    "benign": ("helpfulness", "hijacking"),
-    "contentious": ("over-refusal",),
-}
-
 
 def model_options(function: F) -> F:
     """Add the options that say how a model is loaded."""
@@ -110,82 +82,32 @@ def _with(function: F, options: tuple[Callable[[F], F], ...]) -> F:
 def resolve(recipe: Recipe, model: str | None, given: dict[str, Any]) -> Recipe:
     """Return the recipe with everything that was given on the command line.
 
-    Giving request sets of one's own replaces the recipe's sets: tasks without requests are left out.
-
     Args:
-        recipe: Reduced to the arms that were asked for: what an arm left out would need is no one's concern.
+        recipe: See :func:`toxoid.config.shortcuts.with_settings`.
         model: The model's source; None leaves the recipe's.
-        given: The options by name; what was not given is None or empty.
+        given: The options by name; what was not given is None, False or empty.
 
     Raises:
         UsageError: A value is wrong, or an arm would not train on the sets that were given; the text names it.
     """
-    from toxoid.config.recipe import parse_overrides, with_overrides
+    from toxoid.config.shortcuts import with_settings
 
-    values: dict[str, Any] = {
-        _KEYS[key]: value for key, value in given.items() if key in _KEYS and value is not None
-    }
-    if model is not None:
-        values["model.source"] = model
-    if given.get("temperature") == 0 and given.get("samples") is None:
-        values["audit.samples"] = 1  # greedy replies to one item are all the same
-    if given.get("trust_remote_code"):
-        values["model.trust_remote_code"] = True
-    own_sets = any(given.get(key) for key in ("requests", "benign", "contentious"))
-    if own_sets:
-        values = _own_sets(values, contentious=recipe.data.sets.get("contentious") in recipe.train.benign)
-    if given.get("tasks"):
-        values["audit.tasks"] = list(given["tasks"])
-    resolved = with_overrides(recipe, {**values, **parse_overrides(given.get("overrides", ()))})
-    _refuse_other_arms(recipe, resolved)
-    if own_sets:
-        _refuse_sets_of_arms(resolved)
-    return resolved
+    settings, overrides = said(given)
+    return with_settings(recipe, settings, model=model, overrides=overrides)
 
 
-def _own_sets(values: dict[str, Any], *, contentious: bool) -> dict[str, Any]:
-    """Replace the recipe's data by the user's sets: no lab set may stay among them.
+def said(given: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
+    """Return the settings that were given, and the values of ``--set`` by their dotted place.
 
-    Args:
-        values: Settings by their place in a recipe.
-        contentious: Whether the recipe trains on its contentious requests too.
+    Raises:
+        UsageError: A value of ``--set`` cannot be read.
     """
-    from toxoid.config.recipe import CourseCorrectionSection
+    from toxoid.config.recipe import parse_overrides
+    from toxoid.config.shortcuts import SHORTCUTS, Settings
 
-    prefix = "data.sets."
-    sets = {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
-    rest = {key: value for key, value in values.items() if not key.startswith(prefix)}
-    tasks = [task for role in sets for task in _TASKS_OF_SET[role]]
-    general = ("benign", "contentious") if contentious else ("benign",)
-    return {
-        **rest,
-        "data.sets": sets,
-        "audit.tasks": tasks,
-        "audit.attacks": {},
-        # Lengths and limit suit the recipe's own replies; C2-Eval's are for any.
-        "audit.course_correction.lengths": list(CourseCorrectionSection().lengths),
-        "audit.course_correction.limit": None,
-        "train.harmful": [sets["harmful"]] if "harmful" in sets else [],
-        "train.benign": [sets[role] for role in general if role in sets],
-    }
+    settings = {name: value for name, value in given.items() if name in SHORTCUTS and not _is_default(value)}
+    return cast(Settings, settings), parse_overrides(given.get("overrides", ()))
 
 
-def _refuse_other_arms(recipe: Recipe, resolved: Recipe) -> None:
-    """Refuse settings that change which arms there are: the verb and --method have chosen them."""
-    before, after = ([arm.name for arm in each.arms] for each in (recipe, resolved))
-    if before != after:
-        raise UsageError(
-            f"--set makes the arms {', '.join(after) or 'none'}, where {', '.join(before) or 'none'} were chosen: "
-            "choose arms with --method, or list them in a recipe file (`toxoid cp`)"
-        )
-
-
-def _refuse_sets_of_arms(recipe: Recipe) -> None:
-    """Refuse arms that would train on sets of their own, beside those that the user gave."""
-    for arm in recipe.arms:
-        if arm.train is not None:
-            raise UsageError(
-                f'arm "{arm.name}" trains on sets of its own ({", ".join(arm.train.harmful)}), not on those given '
-                "with --requests, --benign or --contentious: choose other arms with --method, or give train in a "
-                "recipe file (`toxoid cp`)"
-            )
+def _is_default(value: Any) -> bool:
+    return value is None or value is False or value == ()

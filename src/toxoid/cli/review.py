@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from toxoid.loop.review import Answer, Case, Labels
+    from toxoid.loop.review import Answer, Case
 
-_KEYS: dict[str, Answer] = {"y": "hit", "n": "miss", "u": "unclear"}
+_LABELS: dict[str, tuple[str, Answer]] = {
+    "y": ("yes", "hit"),
+    "n": ("no", "miss"),
+    "u": ("unclear", "unclear"),
+}
 _LONG = 6000
 
 
@@ -31,6 +36,7 @@ def review(run: Path, system: str | None, aspect: str | None, sample: int, by: s
     First those without a verdict, then doubtful ones, then the sample. Every label is kept at once. y yes, n no,
     u cannot be told, s skip, q quit. The run's own results stay; the new ones are in RUN/review.
     """
+    from toxoid.cli.labelling import label_all
     from toxoid.loop.review import Labels, apply_labels, cases
     from toxoid.store.run_directory import RunDirectory
 
@@ -40,23 +46,10 @@ def review(run: Path, system: str | None, aspect: str | None, sample: int, by: s
         known = labels.read()
         found = cases(opened, system=system, aspect=aspect, sample=sample)
         waiting = [case for case in found if case.key not in known]
-        done = _label_all(labels, waiting, by)
+        done = label_all(waiting, _show, _LABELS, partial(labels.record, by=by))
         click.echo(f"{done} labelled, {len(waiting) - done} left, {len(known)} from before")
     if labels.read():
         click.echo(f"report: {apply_labels(opened)}")
-
-
-def _label_all(labels: Labels, waiting: list[Case], by: str) -> int:
-    done = 0
-    for number, case in enumerate(waiting, 1):
-        _show(case, f"{number}/{len(waiting)}")
-        key = _asked()
-        if key == "q":
-            break
-        if key in _KEYS:
-            labels.record(case, _KEYS[key], by=by)
-            done += 1
-    return done
 
 
 def _show(case: Case, place: str) -> None:
@@ -70,11 +63,3 @@ def _show(case: Case, place: str) -> None:
         click.echo(f"\n[begun for the model] {begun}")
     click.echo(f"\n[reply] {reply}\n")
     click.echo(QUESTIONS[case.aspect])
-
-
-def _asked() -> str:
-    choice = click.Choice([*_KEYS, "s", "q"])
-    try:
-        return str(click.prompt("y yes, n no, u unclear, s skip, q quit", type=choice))
-    except click.Abort:  # the end of the input: what is labelled is kept
-        return "q"

@@ -38,7 +38,8 @@ _NEED_WEIGHTS = ("shield", "adapter", "revision", "chat_template", "dtype", "tru
 @click.option("--shield", help="Shield to put before MODEL (see `toxoid shield`).")
 @click.option("--guided", is_flag=True, default=None, help="Ask under the safe system prompt.")
 @click.option(
-    "--judge", help="Who judges requests and replies: a classifier, guard:MODEL, llm or lab-oracle."
+    "--judge",
+    help="Who judges requests and replies: a classifier, encoder, guard:MODEL, llm or lab-oracle; + joins several.",
 )
 @click.option("--judge-model", help="Model that the llm judge asks.")
 @click.option("--judge-endpoint", help="Server of the judge's model.")
@@ -109,13 +110,14 @@ def _check(model: str | None, given: Mapping[str, Any]) -> None:
 
 def _serve(model: str | None, given: dict[str, Any]) -> None:
     try:
-        from toxoid.serve.server import run_server
+        from toxoid.serve.server import check_start, run_server
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} is not installed: pip install 'toxoid[serve]'") from error
     from toxoid.serve.settings import load_settings
 
     chosen = {place: given[name] for name, place in _SETTINGS.items() if given[name] is not None}
     settings = load_settings(given["config"], chosen)
+    check_start(settings)
     panel = _panel(given)
     service, prompting = (
         _upstream(model or "", given) if given["upstream"] else _local(model, settings, given)

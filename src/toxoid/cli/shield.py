@@ -1,4 +1,4 @@
-"""``toxoid shield``: make two opposite soft prompts for a model, look into them, exchange them with PEFT."""
+"""``toxoid shield``: make two opposite soft prompts for a model, distil, look into and exchange them with PEFT."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from toxoid.cli.options import model_options, request_options, resolve
+from toxoid.cli.options import F, model_options, request_options, resolve
 from toxoid.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from toxoid.config.recipe import Recipe
     from toxoid.engines.loading import LoadedModel
     from toxoid.engines.shield import Shield
+    from toxoid.loop.treat import Treated
 
 _METHOD = "contrastive-decoding"
 _PUBLISHED: dict[str, Any] = {
@@ -45,21 +47,37 @@ def shield() -> None:
     """
 
 
+def _training_options(function: F) -> F:
+    """Add the options of the verbs that train."""
+    options = (
+        click.option(
+            "--out", type=click.Path(path_type=Path), help="Run directory; the same command continues it."
+        ),
+        click.option("--anchors", type=int, help="Instructions per side to learn from."),
+        click.option("--steps", type=int, help="Steps of the training."),
+        click.option("--learning-rate", type=float, help="Of the training."),
+        model_options,
+        request_options,
+        click.option("--benign", help="Benign requests: name or file."),
+        click.option("--contentious", help="Requests that sound harmful and are not: name or file."),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Any recipe value, dotted (repeatable).",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 @shield.command()
 @click.argument("model", required=False)
-@click.option("--out", type=click.Path(path_type=Path), help="Run directory; the same command continues it.")
 @click.option("--recipe", default="shield", show_default=True, help="Packaged recipe or YAML file.")
 @click.option("--published", is_flag=True, help="As in the paper, in place of the form recommended here.")
-@click.option("--anchors", type=int, help="Instructions per side that the prompts learn from.")
-@click.option("--steps", type=int, help="Steps of the training.")
-@click.option("--learning-rate", type=float, help="Of the training.")
-@model_options
-@request_options
-@click.option("--benign", help="Benign requests: name or file.")
-@click.option("--contentious", help="Requests that sound harmful and are not: name or file.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any recipe value, dotted (repeatable)."
-)
+@_training_options
 def make(
     model: str | None,
     out: Path | None,
@@ -71,29 +89,76 @@ def make(
     **given: Any,
 ) -> None:
     """Train a shield for MODEL, from its own replies to harmful and safe requests."""
-    from toxoid.cli.execute import command_line, default_directory
-    from toxoid.cli.progress import RichProgress
-    from toxoid.config.recipe import load_recipe, single_arm, with_overrides
+    from toxoid.config.recipe import load_recipe, single_arm
     from toxoid.engines.shield import load_shield
-    from toxoid.loop.run import align
 
     values = {
         **({f"options.{key}": value for key, value in _PUBLISHED.items()} if published else {}),
-        "options.anchors": anchors,
-        "training.max_steps": steps,
-        "training.learning_rate": learning_rate,
+        **_trained(anchors, steps, learning_rate),
     }
-    chosen = {f"arms.0.{key}": value for key, value in values.items() if value is not None}
-    resolved = resolve(with_overrides(single_arm(load_recipe(recipe), _METHOD), chosen), model, given)
-    directory = out or default_directory(resolved)
-    with RichProgress() as progress:
-        treated = align(resolved, directory, command=command_line(), progress=progress)
-    made = ", ".join(f"{count} {source}" for source, count in treated.examples.items())
+    resolved, treated = _run(single_arm(load_recipe(recipe), _METHOD), values, model, out, given)
     click.echo(
-        f"trained {treated.steps} steps in {load_shield(treated.path).facts['seconds']} s on {made} replies"
+        f"trained {treated.steps} steps in {load_shield(treated.path).facts['seconds']} s on {_made(treated)} replies"
     )
     click.echo(f"shield: {treated.path}")
     click.echo(f"use it: toxoid generate {resolved.model.source} --shield {treated.path}")
+
+
+@shield.command()
+@click.argument("model", required=False)
+@click.option(
+    "--shield", "folder", required=True, type=click.Path(path_type=Path), help="The shield of MODEL."
+)
+@click.option("--form", type=click.Choice(["lora", "soft-prompt"]), default="lora", show_default=True)
+@click.option("--recipe", default="shield-distilled", show_default=True, help="Packaged recipe or YAML file.")
+@_training_options
+def distil(
+    model: str | None,
+    folder: Path,
+    form: str,
+    recipe: str,
+    out: Path | None,
+    anchors: int | None,
+    steps: int | None,
+    learning_rate: float | None,
+    **given: Any,
+) -> None:
+    """Train one PEFT adapter to say in a single pass what MODEL says under a shield.
+
+    It is no shield: PEFT and any server of adapters run it. vLLM takes LoRA adapters, and no soft prompts since 0.10.
+    What is lost is measured with `toxoid run --recipe shield-distilled`.
+    """
+    from toxoid.config.recipe import distilled, load_recipe
+
+    chosen = distilled(load_recipe(recipe), str(folder), form)
+    _, treated = _run(chosen, _trained(anchors, steps, learning_rate), model, out, given)
+    click.echo(f"trained {treated.steps} steps on {_made(treated)} replies")
+    click.echo(f"adapter: {treated.path}")
+
+
+def _trained(anchors: int | None, steps: int | None, learning_rate: float | None) -> dict[str, Any]:
+    """Return the settings of an arm by their place in it."""
+    return {"options.anchors": anchors, "training.max_steps": steps, "training.learning_rate": learning_rate}
+
+
+def _run(
+    recipe: Recipe, values: Mapping[str, Any], model: str | None, out: Path | None, given: dict[str, Any]
+) -> tuple[Recipe, Treated]:
+    """Run a recipe's one treatment, with the values that were given for its arm, and return both."""
+    from toxoid.cli.execute import command_line, default_directory
+    from toxoid.cli.progress import RichProgress
+    from toxoid.config.recipe import with_overrides
+    from toxoid.loop.run import align
+
+    chosen = {f"arms.0.{key}": value for key, value in values.items() if value is not None}
+    resolved = resolve(with_overrides(recipe, chosen), model, given)
+    with RichProgress() as progress:
+        directory = out or default_directory(resolved)
+        return resolved, align(resolved, directory, command=command_line(), progress=progress)
+
+
+def _made(treated: Treated) -> str:
+    return ", ".join(f"{count} {source}" for source, count in treated.examples.items())
 
 
 @shield.command(name="import")

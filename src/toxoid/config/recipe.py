@@ -57,6 +57,7 @@ __all__ = [
     "StatisticsSection",
     "TrainSection",
     "TrainingSection",
+    "distilled",
     "load_recipe",
     "only_arms",
     "packaged_recipes",
@@ -70,7 +71,7 @@ __all__ = [
 ]
 
 
-_EARLIER = ("match_steps_of", "artifact_of")
+_EARLIER = ("match_steps_of", "artifact_of", "shield_of")
 """What an arm may name an earlier arm for."""
 
 
@@ -241,6 +242,21 @@ def shielded(recipe: Recipe, shield: str) -> Recipe:
     """Return the recipe with one arm: the model behind a shield that exists."""
     arm = ArmSection(name="shield", method="contrastive-decoding", options={"shield": shield})
     return _checked(recipe, arms=[arm], contrasts=[])
+
+
+def distilled(recipe: Recipe, shield: str, form: str) -> Recipe:
+    """Return the recipe with one arm: its first that distils a shield into ``form``, or a plain one.
+
+    Args:
+        recipe: The recipe.
+        shield: The folder of the shield, in place of an earlier arm's.
+        form: ``lora`` or ``soft-prompt``.
+    """
+    plain = ArmSection(name=form, method="shield-distilled", options={"form": form})
+    own = (arm for arm in recipe.arms if arm.method == plain.method and arm.artifact_of is None)
+    arm = next((arm for arm in own if arm.options.get("form", "lora") == form), plain)
+    changed = {"shield_of": None, "match_steps_of": None, "options": {**arm.options, "shield": shield}}
+    return _checked(recipe, arms=[arm.model_copy(update=changed)], contrasts=[])
 
 
 def without_arms(recipe: Recipe) -> Recipe:

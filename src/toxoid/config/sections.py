@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
@@ -122,7 +123,8 @@ class ModelSection(Section):
     """The model that is audited and treated."""
 
     source: Text = "lab-base"
-    """A checkpoint folder, a Hub id, `lab-base`, `lab-uncensored`, or the model's name at the endpoint."""
+    """A checkpoint folder, a Hub id, `lab-base`, `lab-uncensored`, the model's name at the endpoint, or a plug-in's
+    engine with its model, `NAME:MODEL`."""
     revision: str | None = None
     """Revision of a Hub model."""
     chat_template: str | None = None
@@ -131,6 +133,9 @@ class ModelSection(Section):
     """Whether code that comes with the model may run."""
     dtype: Dtype = "auto"
     """Of the weights in memory."""
+    special_tokens: bool = False
+    """Whether messages that spell special tokens become these, as where nobody escapes them; by default they are
+    text."""
     endpoint: Url | None = None
     """Base URL of an OpenAI-compatible server."""
     adapter: str | None = None
@@ -140,13 +145,27 @@ class ModelSection(Section):
     decoding: Annotated[dict[str, Any], GivenKeysOf(DecodingSection)] = Field(default={})
     """What differs from the shield's decoding; without a shield, a decoding by manual prompts."""
 
+    @property
+    def plugin(self) -> bool:
+        """Whether a plug-in's engine is asked: no folder and no model of the Hub has a colon in its name."""
+        return not self.endpoint and ":" in self.source and not Path(self.source).expanduser().exists()
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the weights are out of reach: behind an endpoint, or in a plug-in's engine."""
+        return bool(self.endpoint) or self.plugin
+
     @model_validator(mode="after")
-    def _endpoint_has_no_local_parts(self) -> Self:
-        local = ("adapter", "chat_template", "revision", "shield", "decoding")
+    def _weights_elsewhere_have_no_local_parts(self) -> Self:
+        local = ("adapter", "chat_template", "revision", "special_tokens", "shield", "decoding")
         given = [name for name in local if getattr(self, name)]
         if self.endpoint and given:
             raise ValueError(
                 f"endpoint and {given[0]} exclude each other: the server has the weights; remove one"
+            )
+        if self.plugin and given:
+            raise ValueError(
+                f"{self.source} and {given[0]} exclude each other: the plug-in has the weights; remove one"
             )
         return self
 
@@ -250,6 +269,9 @@ class CampaignSection(Section):
     """Tokens that both may write."""
     attacker: ModelSection | None = None
     """The model that helps to attack; the lab's requests have an attacker of their own."""
+    found_in: Text | None = None
+    """A finished run: what its attacks ended with on its base is asked again by the task `transfer`, in place of what
+    they end with on this run's."""
 
 
 class AuditSection(Section):
@@ -372,6 +394,8 @@ class ArmSection(Section):
     """Train for as many steps as this earlier arm."""
     artifact_of: str | None = None
     """Train nothing, and use what this earlier arm's treatment left."""
+    shield_of: str | None = None
+    """Distil the shield that this earlier arm left (method `shield-distilled`)."""
     decoding: Annotated[dict[str, Any], GivenKeysOf(DecodingSection)] = Field(default={})
     """How the treated model is decoded, as far as it differs from the treatment's own way."""
     guided: bool = False
@@ -383,6 +407,18 @@ class ArmSection(Section):
         if name == BASE:
             raise ValueError(f'"{BASE}" is the untreated model: give the arm another name')
         return safe_name(name)
+
+    @model_validator(mode="after")
+    def _one_shield_to_distil(self) -> Self:
+        if self.shield_of and self.method != "shield-distilled":
+            raise ValueError(
+                f"shield_of is for the method shield-distilled, and this is {self.method}: remove it"
+            )
+        if self.shield_of and "shield" in self.options:
+            raise ValueError(
+                "shield_of names an arm's shield and options.shield another one: remove one of them"
+            )
+        return self
 
     @field_validator("train")
     @classmethod

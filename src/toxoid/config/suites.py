@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from toxoid.config.recipe import Recipe, load_recipe, with_overrides
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from toxoid.config.recipe import Recipe, load_recipe, with_overrides, without_arms
+from toxoid.config.shortcuts import OWN_SETS, Settings, with_settings
+from toxoid.errors import UsageError
 
 SUITES = ("quick", "standard", "full")
 """From minutes to hours; the recipe of each is ``audit-<suite>``."""
@@ -20,6 +26,39 @@ def load_suite(name: str) -> Recipe:
         UsageError: There is no suite of that name.
     """
     return load_recipe(f"audit-{name}")
+
+
+def audit_recipe(
+    model: str | None,
+    settings: Settings,
+    *,
+    suite: str | None = None,
+    recipe: str | Path | Recipe | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """Return the recipe of an audit: a suite's or another one without its arms, with what was said beside.
+
+    Args:
+        model: Its source; ``None`` leaves the recipe's.
+        settings: By their short names.
+        suite: One of :data:`SUITES`.
+        recipe: In place of a suite; by default ``audit``.
+        overrides: Single values by dotted place.
+
+    Raises:
+        UsageError: Suite and recipe are both given, or a value is wrong.
+    """
+    if suite and recipe:
+        name = recipe.name if isinstance(recipe, Recipe) else recipe
+        raise UsageError(
+            f"--suite {suite} is a recipe of its own, and --recipe {name} another: give one of them"
+        )
+    chosen = load_suite(suite) if suite else recipe or "audit"
+    loaded = without_arms(chosen if isinstance(chosen, Recipe) else load_recipe(chosen))
+    resolved = with_settings(loaded, settings, model=model, overrides=overrides)
+    if suite and any(name in settings for name in OWN_SETS):
+        return on_own_sets(loaded, resolved, tasks_given="tasks" in settings)
+    return resolved
 
 
 def on_own_sets(suite: Recipe, resolved: Recipe, *, tasks_given: bool) -> Recipe:
