@@ -31,7 +31,7 @@ class FakeBackend:
             raise Draining("no more")
         if self.refusal is not None:
             raise self.refusal
-        handle = Handle(job.request.n, self._cancel)
+        handle = Handle(job.request.n, self._cancel, prompt_tokens=5)
         if self.pace:
             threading.Thread(target=self._make, args=(job, handle), daemon=True).start()
         else:

@@ -21,6 +21,7 @@ from toxoid.serve.upstream import Rejected
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
+WINDOW_OF_1 = {"protection.hold_back": {"size": 1}}
 
 
 def service(backend=None, *, judge=None, given=None, **rest):
@@ -46,6 +47,10 @@ def chat(served=None, text="hello", **given):
     return ask(
         served or service(), CHAT, {"messages": [{"role": "user", "content": text}], **given}, headers=headers
     )
+
+
+def chat_end(answer):
+    return answer.json()["choices"][0]["finish_reason"]
 
 
 def chunks(answer):
@@ -168,8 +173,8 @@ def test_every_parameter_of_the_contract_is_accepted_and_reaches_the_model():
     assert sampling.stop == ("#", ";")
 
 
-@pytest.mark.parametrize(("given", "drawn"), [(5e-324, 0.0), (0, 0.0), (0.01, 0.01), (None, 1.0)])
-def test_a_temperature_that_only_rounding_could_tell_from_zero_is_zero(given, drawn):
+@pytest.mark.parametrize(("given", "drawn"), [(5e-324, 5e-324), (0, 0.0), (0.01, 0.01), (None, 1.0)])
+def test_a_temperature_is_the_models_affair(given, drawn):
     served = service()
     chat(served, temperature=given)
     assert served.backend.jobs[0].request.sampling.temperature == drawn
@@ -320,6 +325,47 @@ def test_a_request_that_the_judge_rejects_never_reaches_the_model(stream):
     else:
         assert [choice["message"]["content"] for choice in answer.json()["choices"]] == ["Not here."] * 2
         assert {choice["finish_reason"] for choice in answer.json()["choices"]} == {"content_filter"}
+
+
+def test_after_a_refused_message_the_chat_goes_on_without_it():
+    served = service(judge=WordJudge())
+    refusal = chat(served, "BAD").json()["choices"][0]["message"]
+    messages = [{"role": "user", "content": "BAD"}, refusal, {"role": "user", "content": "hello"}]
+    assert chat_end(ask(served, CHAT, {"messages": messages})) == "stop"
+    (job,) = served.backend.jobs
+    assert job.request.conversation == (Message("user", "hello"),)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_servers_own_replies_in_a_history_are_no_requests(stream):
+    served = service(FakeBackend(lambda request, i: "BAD"), judge=WordJudge("problematic"))
+    chat(served, stream=stream)
+    asked = {"role": "user", "content": "hello"}
+    for said, admitted in (("BAD", True), ("BAD too", False)):
+        messages = [asked, {"role": "assistant", "content": said}, asked]
+        assert (chat_end(ask(served, CHAT, {"messages": messages})) == "stop") is admitted
+
+
+def test_a_beginning_that_was_refused_is_not_the_servers_own_word():
+    served = service(judge=WordJudge())
+    asked, begun = {"role": "user", "content": "hello"}, {"role": "assistant", "content": "BAD"}
+    answer = ask(served, CHAT, {"messages": [asked, begun], "continue_final_message": True}).json()
+    begun["content"] += answer["choices"][0]["message"]["content"]
+    assert chat_end(ask(served, CHAT, {"messages": [asked, begun, asked]})) == "content_filter"
+    assert served.backend.jobs == []
+
+
+def test_without_judges_no_message_is_left_out():
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "I can't help with that."}]
+    served = service()
+    ask(served, CHAT, {"messages": [*messages, {"role": "user", "content": "b"}]})
+    assert len(served.backend.jobs[0].request.conversation) == 3
+
+
+def test_a_reply_that_is_cut_has_its_tokens_counted():
+    served = service(FakeBackend(lambda request, i: "BAD more"), judge=WordJudge(), given=WINDOW_OF_1)
+    *_, usage = chunks(chat(served, stream=True, stream_options={"include_usage": True}))
+    assert usage["usage"] == {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
 
 
 def test_a_harmful_reply_is_replaced():

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import subprocess
+import sys
 
 import httpx
 import pytest
@@ -42,6 +45,23 @@ def complaint(capsys, *arguments):
 )
 def test_what_cannot_be_served_is_told_in_one_line(capsys, arguments, said):
     assert said in complaint(capsys, *arguments)
+
+
+def test_an_address_in_use_and_unreadable_keys_are_told_before_anything_is_loaded(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert "Address already in use; choose" in complaint(capsys, "--port", port, "--shield", "/nowhere")
+    assert "no such file" in complaint(capsys, "--keys", "/nowhere.yaml", "--shield", "/nowhere")
+
+
+@pytest.mark.parametrize("package", ["uvicorn", "fastapi"])
+def test_a_missing_extra_is_named(package):
+    code = (
+        f"import sys; sys.modules['{package}'] = None; from toxoid.cli import main; sys.exit(main(['serve']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"toxoid: {package} is not installed: pip install 'toxoid[serve]'\n"
 
 
 def test_a_new_key_is_shown_once_and_opens(capsys, tmp_path):

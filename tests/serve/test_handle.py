@@ -8,8 +8,9 @@ import sys
 from threading import Thread
 from time import sleep
 
+from tests.serve.test_scheduler import collected, request, scheduler
 from toxoid.serve.handle import Handle
-from toxoid.serve.jobs import Failed, Finished, Piece
+from toxoid.serve.jobs import Failed, Finished, Job, Piece
 
 EVENTS = [Piece(0, "one"), Finished(0, "stop", 3, 2), Piece(1, "two"), Finished(1, "length", 3, 4)]
 
@@ -114,3 +115,9 @@ def test_the_contract_imports_no_model_code():
         "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_scheduler_tells_the_tokens_of_a_prompt_at_submission():
+    with scheduler("shield") as served:
+        handle = served.submit(Job(request(3)))
+        assert {handle.prompt_tokens} == {tokens for _, _, tokens, _ in collected(handle)}

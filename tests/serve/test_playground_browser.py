@@ -123,6 +123,16 @@ def test_both_sides_answer_and_the_protected_one_is_shown_token_by_token(page):
     assert page.locator(".protected .tokens").is_hidden()
 
 
+def test_the_outline_skips_no_level_and_all_stands_in_a_landmark(page):
+    send(page, "Mend it.")
+    done(page)
+    levels = page.evaluate(
+        "[...document.querySelectorAll(':is(h1, h2, h3):not([hidden] *)')].map(e => +e.tagName[1])"
+    )
+    assert levels == [1, 2, 3, 3]
+    assert page.evaluate("[...document.querySelectorAll('form:not([hidden])')].every(e => e.ariaLabel)")
+
+
 def test_each_side_remembers_its_own_replies(page):
     for text in ("One.", "Two."):
         send(page, text)
@@ -211,11 +221,11 @@ def test_all_of_it_can_be_done_by_keyboard(page, quick):
     assert page.locator("#tip").is_visible()
     assert "␣" not in page.locator("#tip .name").first.inner_text()
     page.keyboard.press("ArrowRight")
-    assert page.evaluate("document.activeElement.textContent") == " have"
+    assert page.evaluate("document.activeElement.textContent") == "have"
     assert page.locator("#tip .name").all_inner_texts() == ["␣have", "yes", "␣have"]
     assert "The undefended model: yes." in page.evaluate("document.activeElement.ariaLabel")
     page.keyboard.press("End")
-    assert page.evaluate("document.activeElement.textContent") == " it?"
+    assert page.evaluate("document.activeElement.textContent") == "it?"
     page.mouse.wheel(0, 40)
     assert page.locator("#tip").is_visible()
     page.keyboard.press("Escape")

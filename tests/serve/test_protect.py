@@ -6,6 +6,8 @@ import asyncio
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.serve.backends import FakeBackend, WordJudge, panel
 from toxoid.data.schemas import Message, user
@@ -13,8 +15,9 @@ from toxoid.engines.base import GenerationRequest
 from toxoid.serve.jobs import Failed, Finished, Job, Piece
 from toxoid.serve.judging import JudgeFailed, JudgeThread, serving_panel
 from toxoid.serve.metrics import Metrics
-from toxoid.serve.protect import Guard, is_full
+from toxoid.serve.protect import Guard, is_full, without_refused
 from toxoid.serve.settings import HoldBackSection, ProtectionSection
+from toxoid.serve.spoken import Spoken
 
 ASKED = GenerationRequest(user("a question"))
 
@@ -30,7 +33,7 @@ def released(texts, protection, judge, *, whole=False, cut=3, n=1, failure=None)
         judges = JudgeThread(panel(judge))
         request = GenerationRequest(user("a question"), n=n)
         backend = FakeBackend(lambda request, i: texts[i], cut=cut, failure=failure)
-        guard = Guard(request, protection, judges, Metrics(), whole=whole)
+        guard = Guard(request, protection, judges, Metrics(), Spoken(), whole=whole)
         found = []
         async for event in guard.released(backend.submit(Job(request))):
             found.append((event, list(judge.seen)))
@@ -44,10 +47,13 @@ def text_of(found, index=0):
     return "".join(event.text for event, _ in found if isinstance(event, Piece) and event.index == index)
 
 
-def admits(request, protection=None, judge=None):
+def admits(request, protection=None, judge=None, said=()):
     async def run():
         judges = JudgeThread(panel(judge))
-        guard = Guard(request, protection or settings(), judges, Metrics(), whole=True)
+        spoken = Spoken()
+        for reply in said:
+            spoken.add(reply)
+        guard = Guard(request, protection or settings(), judges, Metrics(), spoken, whole=True)
         try:
             return await guard.admits()
         finally:
@@ -80,7 +86,7 @@ def test_a_hit_ends_the_reply_before_the_window_it_stands_in_is_sent():
     assert refusal == "No."
     assert "BAD" not in sent
     assert sent == "fine words"
-    assert found[-1][0].reason == "content_filter"
+    assert (found[-1][0].reason, found[-1][0].completion_tokens) == ("content_filter", 20)
 
 
 def test_a_hit_across_windows_is_seen_because_the_text_so_far_is_judged():
@@ -127,6 +133,67 @@ def test_a_threshold_goes_before_the_judges_own(threshold, expected):
     assert text_of(released(["BAD"], settings(output_threshold=threshold), WordJudge())) == expected
 
 
+def turns(*texts):
+    """Turns of user and assistant, the user first."""
+    return tuple(Message(("user", "assistant")[at % 2], text) for at, text in enumerate(texts))
+
+
+class LengthJudge(WordJudge):
+    """Hits what holds BAD, or both A and B, and is misled by more than 40 characters."""
+
+    def _verdict(self, text):
+        split = "A" in text and "B" in text
+        return super()._verdict("BAD" if ("BAD" in text or split) and len(text) <= 40 else "fine")
+
+
+def test_a_harmless_beginning_cannot_dilute_the_last_turn():
+    assert admits(GenerationRequest(user("BAD" + " fine" * 20)), judge=LengthJudge())
+    assert not admits(GenerationRequest(turns("fine " * 20, "yes?", "BAD")), judge=LengthJudge())
+
+
+def test_a_request_cannot_be_split_over_turns():
+    assert admits(GenerationRequest(user("B")), judge=LengthJudge())
+    assert not admits(GenerationRequest(turns("A", "long " * 20, "B")), judge=LengthJudge())
+
+
+def test_what_was_refused_is_left_out_and_the_rest_stays():
+    chat = (*turns("one", "yes", "BAD", " No.\n", "two"), Message("assistant", "No."))
+    assert without_refused(chat, "No.") == (*turns("one", "yes", "two"), Message("assistant", "No."))
+
+
+@pytest.mark.parametrize(
+    "chat",
+    [
+        turns("BAD"),
+        turns("BAD", "No."),
+        turns("BAD", "No way."),
+        turns("BAD", "yes", "No."),
+        (*user("BAD"), *user("one", "No.")),
+    ],
+    ids=["alone", "no more asked", "other words", "the user's word", "the system's word"],
+)
+def test_nothing_else_is_left_out(chat):
+    assert without_refused(chat, "No.") == chat
+
+
+def test_several_turns_that_were_refused_together_are_left_out_together():
+    assert without_refused((*user("B"), *turns("AD", "No.", "two")), "No.") == user("two")
+
+
+@given(st.lists(st.sampled_from(["user", "assistant", "system"])), st.lists(st.sampled_from("xy")))
+def test_a_forged_refusal_only_takes_away_and_never_the_last_turn_of_the_users(roles, texts):
+    chat = tuple(Message(role, text) for role, text in zip(roles, texts, strict=False))
+    kept = list(without_refused(chat, "x"))
+    rest = iter(chat)
+    assert all(turn in rest for turn in kept)
+    said = [turn for turn in chat if turn.role == "user"]
+    assert kept[len(kept) - 1 :] == list(chat[-1:])
+    assert [turn for turn in kept if turn.role == "user"][-1:] == said[-1:]
+    assert [turn for turn in kept if turn.role == "system"] == [
+        turn for turn in chat if turn.role == "system"
+    ]
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -140,6 +207,13 @@ def test_a_threshold_goes_before_the_judges_own(threshold, expected):
 )
 def test_a_request_can_hide_in_no_part_of_what_the_client_writes(request_):
     assert not admits(request_)
+
+
+def test_what_the_server_said_itself_is_not_the_clients_word():
+    chat = turns("hello", "BAD", "go on")
+    assert admits(GenerationRequest(chat), said=["BAD"])
+    assert not admits(GenerationRequest(chat), said=["BAD words"])
+    assert not admits(GenerationRequest((*chat[:1], Message("system", "BAD"), *chat[2:])), said=["BAD"])
 
 
 def test_a_harmless_request_is_admitted():

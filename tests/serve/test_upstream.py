@@ -112,6 +112,21 @@ def test_what_goes_wrong_there_is_told_without_the_key(upstream, server, reply, 
     assert "secret-key" not in failed.message
 
 
+def test_the_token_limit_has_its_other_name_where_the_upstream_wants_that(upstream, server):
+    server.script.append(error(400, "Use 'max_completion_tokens' instead of 'max_tokens'."))
+    for _ in range(2):
+        assert [type(event) for event in upstream.submit(Job(ASKED))][-1] is Finished
+    asked, again, later = server.requests
+    assert asked["max_tokens"] == again["max_completion_tokens"] == later["max_completion_tokens"] == 9
+    assert "max_tokens" not in again | later
+
+
+def test_an_upstream_that_wants_no_name_of_the_token_limit_is_asked_twice_and_no_more(upstream, server):
+    server.script += [error(400, "max_completion_tokens: no"), error(400, "max_completion_tokens: no")]
+    (failed,) = upstream.submit(Job(ASKED))
+    assert (type(failed), failed.status, len(server.requests)) == (Rejected, 400, 2)
+
+
 def test_a_wait_is_passed_on_to_the_client(upstream, server):
     server.script.append(error(429, "slow down", retry_after="7"))
     assert chat(service(upstream)).headers["retry-after"] == "7"

@@ -20,9 +20,18 @@ class Handle:
     Args:
         completions: How many the job has.
         on_cancel: Called once if the job is cancelled before its end, in the thread that cancels.
+        prompt_tokens: Of the positive context, where they are known at submission; ``None`` where only
+            :class:`toxoid.serve.jobs.Finished` tells.
     """
 
-    def __init__(self, completions: int, on_cancel: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        completions: int,
+        on_cancel: Callable[[], None] = lambda: None,
+        *,
+        prompt_tokens: int | None = None,
+    ) -> None:
+        self.prompt_tokens = prompt_tokens
         self._open = completions
         self._on_cancel = on_cancel
         self._events: deque[Event] = deque()

@@ -105,7 +105,7 @@ def serving_panel(panel: Panel) -> Panel:
     if not found:
         raise UsageError(
             "the judge tells neither problematic requests nor harmful replies: give a classifier's folder, "
-            "guard:MODEL, llm, or for the lab lab-oracle"
+            "encoder, guard:MODEL, llm, or for the lab lab-oracle"
         )
     return found
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from toxoid.data.schemas import Exchange, Message, Request
+from toxoid.data.schemas import Conversation, Exchange, Message, Request
 from toxoid.engines.base import GenerationRequest
 from toxoid.judges.base import Aspect, Outcome, Verdict
 from toxoid.serve.jobs import Event, Failed, Finished, Piece
 from toxoid.serve.judging import REPLY, REQUEST, JudgeThread
 from toxoid.serve.metrics import SHARES, Metrics
 from toxoid.serve.settings import HoldBackSection, ProtectionSection
+from toxoid.serve.spoken import Spoken
 
 _SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*\s|[。！？]|\n")
 _STAGES: dict[Aspect, str] = {REQUEST: "request", REPLY: "reply"}
@@ -21,11 +23,12 @@ _STAGES: dict[Aspect, str] = {REQUEST: "request", REPLY: "reply"}
 
 @dataclass(slots=True)
 class _Reply:
-    """One completion: the text that was sent, and the pieces that wait for the judge."""
+    """One completion: the text that was sent, the pieces that wait for the judge, and how many there were in all."""
 
     sent: str = ""
     waiting: list[Piece] = field(default_factory=list)
     since: float = 0.0
+    pieces: int = 0
 
     @property
     def text(self) -> str:
@@ -39,6 +42,7 @@ class _Reply:
         if not self.waiting:
             self.since = time.monotonic()
         self.waiting.append(piece)
+        self.pieces += 1
 
     def release(self, event: Piece | Finished) -> list[Event]:
         """Return what may be sent now; ``event``, the last that came, is among it."""
@@ -54,10 +58,11 @@ class Guard:
         reply_scores: The last score of each reply.
 
     Args:
-        request: What is asked; its conversation is all the client's.
+        request: What the model reads (see :func:`without_refused`); its conversation is all the client's.
         settings: Thresholds, window, what to do with what is unscored.
         judges: Who judges; ``None`` lets everything pass.
         metrics: Where refusals, scores and times are counted.
+        spoken: Which of the assistant's turns are the server's own.
         whole: Judge each reply once, at its end, whatever the window: nothing of it is sent before.
     """
 
@@ -67,23 +72,26 @@ class Guard:
         settings: ProtectionSection,
         judges: JudgeThread | None,
         metrics: Metrics,
+        spoken: Spoken,
         *,
         whole: bool,
     ) -> None:
         self._request, self._settings, self._judges, self._metrics = request, settings, judges, metrics
+        self._spoken = spoken
         self._window = HoldBackSection(unit="reply") if whole else settings.hold_back
         self.request_score: float | None = None
         self.reply_scores: dict[int, float] = {}
 
     async def admits(self) -> bool:
-        """Return whether the request may be asked.
+        """Return whether the request may be asked: no text in which it may stand is a hit.
 
         Raises:
             JudgeFailed: It cannot be judged.
         """
         if self._judges is None or not self._judges.judges(REQUEST):
             return True
-        found = [await self._verdict(REQUEST, exchange) for exchange in _requests(self._request)]
+        asked = (self._verdict(REQUEST, exchange) for exchange in _requests(self._request, self._spoken))
+        found = await asyncio.gather(*asked)
         scores = [verdict.score for verdict in found if verdict.score is not None]
         self.request_score = max(scores, default=None)
         return not self._refused(REQUEST, found)
@@ -92,7 +100,7 @@ class Guard:
         """Yield the events of a job as a client may see them: no text before the window it stands in was judged.
 
         A rejected reply ends with the refusal and the reason ``content_filter``; what the judge has let pass before
-        stands. Of a reply that is cut off, only the pieces that were held are counted.
+        stands. Of a reply that is cut off, pieces are counted as tokens.
 
         Raises:
             JudgeFailed: A reply cannot be judged.
@@ -136,7 +144,7 @@ class Guard:
         if isinstance(event, Finished):
             end = Finished(event.index, "content_filter", event.prompt_tokens, event.completion_tokens)
         else:
-            end = Finished(event.index, "content_filter", 0, len(reply.waiting))
+            end = Finished(event.index, "content_filter", 0, reply.pieces)
         return [Piece(event.index, text), end]
 
     async def _verdict(self, aspect: Aspect, exchange: Exchange) -> Verdict:
@@ -149,7 +157,7 @@ class Guard:
             self._metrics.observe("toxoid_judge_score", verdict.score, SHARES, stage=stage)
         return verdict
 
-    def _refused(self, aspect: Aspect, verdicts: list[Verdict]) -> bool:
+    def _refused(self, aspect: Aspect, verdicts: Sequence[Verdict]) -> bool:
         """Return whether any of the verdicts on a request, or on a reply, rejects it."""
         settings, stage = self._settings, _STAGES[aspect]
         threshold = settings.input_threshold if aspect == REQUEST else settings.output_threshold
@@ -162,6 +170,24 @@ class Guard:
         if refused:
             self._metrics.count("toxoid_refusals_total", stage=stage)
         return refused
+
+
+def without_refused(conversation: Conversation, refusal: str) -> Conversation:
+    """Return a conversation without the messages that were answered by ``refusal``, word for word, and without that.
+
+    Who was refused once can so go on with something else. A client that forges a refusal takes its own words from
+    what the model reads: nothing reaches the model that is not judged with all the rest. The last turn of the user's
+    and what follows it stay.
+    """
+    last = max((at for at, turn in enumerate(conversation) if turn.role == "user"), default=0)
+    kept: list[Message] = []
+    for turn in conversation[:last]:
+        if turn.role == "assistant" and turn.content.strip() == refusal.strip():
+            while kept and kept[-1].role == "user":
+                kept.pop()
+        else:
+            kept.append(turn)
+    return (*kept, *conversation[last:])
 
 
 def is_full(window: HoldBackSection, text: str) -> bool:
@@ -183,14 +209,16 @@ def _asked(request: GenerationRequest) -> Request:
     return Request("served", said[-1] if said else "")
 
 
-def _requests(request: GenerationRequest) -> list[Exchange]:
-    """Return what the judge of requests reads: the user's turns; and all that the client wrote, if that is more.
+def _requests(request: GenerationRequest, spoken: Spoken) -> list[Exchange]:
+    """Return what the judge of requests reads: the user's last turn; all turns of the user's; all the client wrote.
 
-    System messages, the assistant's turns and a prefill are the client's words too: a request can hide in them.
+    Alone, so that what stands before it cannot dilute it; together, so that a request cannot be split over turns.
+    System messages, a prefill and assistant's turns that this server has not said are the client's words too: a
+    request can hide in them.
     """
-    found = [Exchange(_asked(request), request.conversation, "")]
-    texts = [message.content for message in request.conversation]
-    if request.prefill or any(message.role != "user" for message in request.conversation):
-        text = "\n\n".join(filter(None, (*texts, request.prefill)))
-        found.append(Exchange(Request("served", text), (Message("user", text),), ""))
-    return found
+    conversation = request.conversation
+    users = [turn.content for turn in conversation if turn.role == "user"]
+    wrote = [turn.content for turn in conversation if turn.role != "assistant" or turn.content not in spoken]
+    texts = (users[-1:], users, [*wrote, *filter(None, (request.prefill,))])
+    joined = dict.fromkeys("\n\n".join(parts) for parts in texts)
+    return [Exchange(Request("served", text), (Message("user", text),), "") for text in joined]

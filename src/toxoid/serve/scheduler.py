@@ -142,7 +142,8 @@ class Scheduler:
             raise TooLong(
                 f"the prompt has {len(asked.prompt)} tokens and the model's context window {window}: shorten it"
             )
-        run = Run(job, engine, asked, Handle(job.request.n, self._wake))
+        handle = Handle(job.request.n, self._wake, prompt_tokens=len(asked.prompt))
+        run = Run(job, engine, asked, handle)
         needed, given = self._lane(engine).footprint(run), self._memory
         if needed > given:
             raise TooLong(

@@ -14,6 +14,7 @@ import uvicorn
 from toxoid.errors import UsageError
 from toxoid.serve.app import create_app
 from toxoid.serve.connections import Connection
+from toxoid.serve.keys import KeyRing
 from toxoid.serve.logs import start_logging
 from toxoid.serve.playground import Playground
 from toxoid.serve.service import Service
@@ -33,6 +34,17 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
+
+
+def check_start(settings: ServeSettings) -> None:
+    """Find out before a model is loaded whether the server could start.
+
+    Raises:
+        UsageError: As :func:`run_server`.
+    """
+    KeyRing(settings.keys)
+    with _listening(settings.host, settings.port):
+        pass
 
 
 def run_server(service: Service, ready: Callable[[str], None], playground: Playground | None = None) -> None:
@@ -78,9 +90,11 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
         listener = socket.create_server((host.strip("[]"), port), family=family, backlog=_BACKLOG)
     except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or error
+        why = str(getattr(error, "strerror", None) or error).partition(" (while")[
+            0
+        ]  # Python adds the address
         raise UsageError(
-            f"cannot listen on {host}, port {port}: {why}; choose with --host and --port"
+            f"cannot listen on {host}, port {port}: {why}; choose with --host and --port (0 takes a free one)"
         ) from error
     with listener:
         yield listener

@@ -15,9 +15,10 @@ from toxoid.serve.jobs import Backend, Event, Failed, Finished, Job, Piece
 from toxoid.serve.judging import JudgeThread
 from toxoid.serve.metrics import Metrics
 from toxoid.serve.problems import JobFailed
-from toxoid.serve.protect import Guard
+from toxoid.serve.protect import Guard, without_refused
 from toxoid.serve.replies import Choice
 from toxoid.serve.settings import ServeSettings
+from toxoid.serve.spoken import Spoken
 from toxoid.serve.upstream import Forwarded
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Service:
         forwards: Whether the backend takes the parameters that no local model honours.
         reload: Reads the shield again and puts it to use.
         metrics: What is counted.
+        spoken: What was said under the judges' eyes.
     """
 
     backend: Backend
@@ -85,6 +87,7 @@ class Service:
     forwards: bool = False
     reload: Callable[[], None] | None = None
     metrics: Metrics = field(default_factory=Metrics)
+    spoken: Spoken = field(default_factory=Spoken)
 
     async def answer(
         self, asked: Asked, told: Told, *, whole: bool
@@ -103,9 +106,12 @@ class Service:
         start = time.monotonic()
         lowered = asked.lowered and self.settings.protection.allow_lowering
         judges = None if lowered else self.judges
-        guard = Guard(asked.request, self.settings.protection, judges, self.metrics, whole=whole)
+        if judges is not None:
+            asked = replace(asked, request=self._unrefused(asked.request))
+        guard = Guard(asked.request, self.settings.protection, judges, self.metrics, self.spoken, whole=whole)
         told.reply_scores = guard.reply_scores
-        events = self._refused(asked) if not await guard.admits() else self._made(asked, guard, lowered)
+        admitted = await guard.admits()
+        events = self._made(asked, guard, told, lowered) if admitted else self._refused(asked)
         told.request_score = guard.request_score
         first = True
         async with aclosing(events):
@@ -116,6 +122,8 @@ class Service:
                     self.metrics.observe("toxoid_first_event_seconds", time.monotonic() - start)
                     first = False
                 self._note(event, told)
+                if isinstance(event, Finished) and admitted and judges is not None:
+                    self.spoken.add(asked.request.prefill + told.choices[event.index].text)
                 yield event
         if any(choice.finish is None for choice in told.choices):
             raise JobFailed(Failed("the server stopped before the answer was done", "stopped"))
@@ -127,13 +135,21 @@ class Service:
         if self.judges is not None:
             self.judges.close()
 
+    def _unrefused(self, request: GenerationRequest) -> GenerationRequest:
+        """Return a request without the messages that were refused."""
+        kept = without_refused(request.conversation, self.settings.protection.refusal)
+        return replace(request, conversation=kept)
+
     async def _refused(self, asked: Asked) -> AsyncGenerator[Event, None]:
         for index in range(asked.request.n):
             yield Piece(index, self.settings.protection.refusal)
             yield Finished(index, "content_filter", 0, 0)
 
-    async def _made(self, asked: Asked, guard: Guard, lowered: bool) -> AsyncGenerator[Event, None]:
+    async def _made(
+        self, asked: Asked, guard: Guard, told: Told, lowered: bool
+    ) -> AsyncGenerator[Event, None]:
         handle = await self._submit(self._job(asked, lowered))
+        told.prompt_tokens = handle.prompt_tokens or 0
         try:
             async with aclosing(guard.released(handle)) as events:
                 async for event in events:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -78,6 +79,7 @@ class Upstream:
         self.name = name
         self._url = chat_url(url)
         self._key = key
+        self._dialect = Dialect()
         self._draining = False
         self._tasks: dict[asyncio.Task[None], Handle] = {}
         self._counts = Stats()
@@ -204,9 +206,7 @@ class Upstream:
         Raises:
             _Refused: The upstream answers with an error, or with something else.
         """
-        async with self._client.stream("POST", self._url, content=_body(self.name, job, index)) as response:
-            if response.status_code != 200:
-                raise _Refused(await self._refusal(response))
+        async with self._answer(job, index) as response:
             if response.headers.get("content-type", "").split(";")[0].strip() != "text/event-stream":
                 raise _Refused(Rejected("the upstream does not stream"))
             async for line in response.aiter_lines():
@@ -220,17 +220,27 @@ class Upstream:
                     raise _Refused(Rejected(f"the upstream failed: {self._clean(error_text(chunk))}"))
                 yield chunk
 
-    async def _refusal(self, response: httpx.Response) -> Failed:
+    @asynccontextmanager
+    async def _answer(self, job: Job, index: int) -> AsyncIterator[httpx.Response]:
+        """Ask, in the other name of the token limit if the upstream wants that; it is kept for later calls.
+
+        Raises:
+            _Refused: The upstream answers with an error.
+        """
+        while True:
+            dialect = self._dialect
+            content = _body(self.name, job, index, dialect)
+            async with self._client.stream("POST", self._url, content=content) as response:
+                if response.status_code == 200:
+                    yield response
+                    return
+                body = await _error(response)
+            if not _wants_other_limit(response.status_code, body, dialect):
+                raise _Refused(self._refusal(response, body))
+            self._dialect = replace(dialect, limit="max_completion_tokens")
+
+    def _refusal(self, response: httpx.Response, body: Any) -> Failed:
         """Return what an error of the upstream means for the client."""
-        text = bytearray()
-        async for piece in response.aiter_bytes():
-            text += piece
-            if len(text) > _LARGEST_ERROR:
-                break
-        try:
-            body: Any = json.loads(text)
-        except (ValueError, RecursionError):
-            body = None
         status = response.status_code
         said = self._clean(error_text(body)) or "no message"
         if status in (401, 403):
@@ -267,9 +277,28 @@ class Upstream:
         )
 
 
-def _body(model: str, job: Job, index: int) -> bytes:
+async def _error(response: httpx.Response) -> Any:
+    """Return the body of an error; ``None`` if it is not JSON."""
+    text = bytearray()
+    async for piece in response.aiter_bytes():
+        text += piece
+        if len(text) > _LARGEST_ERROR:
+            break
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _wants_other_limit(status: int, body: Any, dialect: Dialect) -> bool:
+    """Return whether an error says that the token limit has a newer name there."""
+    named = "max_completion_tokens" in error_text(body)
+    return status in (400, 422) and named and dialect.limit == "max_tokens"
+
+
+def _body(model: str, job: Job, index: int, dialect: Dialect) -> bytes:
     """Return the body that asks for completion ``index`` of a job."""
-    body = payload(model, job.request, Dialect(), n=1, first=index)
+    body = payload(model, job.request, dialect, n=1, first=index)
     body |= {"stream": True, "stream_options": {"include_usage": True}}
     if job.logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": job.logprobs}

@@ -20,8 +20,6 @@ from toxoid.serve.settings import LimitsSection
 
 PENALTIES = ("frequency_penalty", "presence_penalty")
 _DEFAULT_TOKENS = 1024
-_COLDEST = 1e-4
-"""Below this temperature the most probable token is certain, and logits divided by it overflow: it is greedy."""
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "audio": (),
     "best_of": (1,),
@@ -162,9 +160,8 @@ class Asked(_Body):
         if n > limits.choices:
             raise BadRequest(f"n is {n}: at most {limits.choices} choices are given", "n")
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-        temperature = 1.0 if self.temperature is None else self.temperature
         sampling = Sampling(
-            temperature=temperature if temperature >= _COLDEST else 0.0,
+            temperature=1.0 if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
             max_tokens=min(tokens or _DEFAULT_TOKENS, limits.tokens),
             stop=tuple(text for text in stop if text),

@@ -44,7 +44,7 @@ class Reply {
   end({ finish, tokens, reply_score: score }) {
     if (tokens?.length) {
       this.node.classList.add("explained");
-      this.#body.after(tokenList(tokens));
+      this.#body.after(tokenList(tokens, finish === "stop"));
     }
     this.#close(ENDS[finish]);
     if (setup.judged.reply && score !== undefined) this.#note.append(" ", judged(score, "harmful"));
@@ -75,12 +75,12 @@ function judged(score, what) {
 
 class Exchange {
   replies = {};
-  #asked = element("div", { class: "asked" });
+  #asked = element("h2", { class: "asked" });
   #sides = element("div", { class: "sides" });
 
   constructor(text) {
     this.text = text;
-    this.node = element("section", { class: "exchange", "aria-label": "Message and replies" }, this.#asked, this.#sides);
+    this.node = element("div", { class: "exchange" }, this.#asked, this.#sides);
   }
 
   async ask(signal) {

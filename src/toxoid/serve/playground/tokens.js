@@ -9,8 +9,12 @@ const GAP = 6; // pixels between a token and its tip
 
 const views = new WeakMap(); // the token of each element
 
-/** Return the list of a reply's tokens: one stop of the Tab key, within which the arrow keys move. */
-export function tokenList(tokens) {
+/**
+ * Return the list of a reply's tokens: one stop of the Tab key, within which the arrow keys move.
+ *
+ * The last token of a reply that has `ended` is the model's sign for that, and no text.
+ */
+export function tokenList(tokens, ended) {
   const options = tokens.map((token) => {
     const level = LEVELS.filter((least) => token.moved >= least).length;
     const option = element("span", {
@@ -19,16 +23,22 @@ export function tokenList(tokens) {
       "aria-selected": "false",
       tabindex: "-1",
     });
-    show(option, token.drawn.text.replaceAll("\n", "⏎\n") || named(token.drawn));
+    show(option, word(token).replaceAll("\n", "⏎\n") || named(token.drawn));
     views.set(option, token);
     return option;
   });
+  if (ended) options.at(-1)?.classList.add("end");
   options[0]?.setAttribute("tabindex", "0");
   return element(
     "div",
     { class: "tokens", dir: "auto", role: "listbox", "aria-label": "Tokens", "aria-orientation": "horizontal" },
-    ...options,
+    ...options.flatMap((option, at) => (word(tokens[at]) === tokens[at].drawn.text ? [option] : [" ", option])),
   );
+}
+
+/** Return what is boxed of a token: a blank before a word stands outside. */
+function word(token) {
+  return token.drawn.text.replace(/^ (?=\S)/, "");
 }
 
 /** Show in `tip` what is known of the token that the mouse or the keyboard is at, anywhere in `root`. */
