@@ -87,3 +87,16 @@ def test_a_command_is_told_on_one_line():
 )
 def test_of_a_local_path_in_the_command_only_the_name_is_told(given: str, told: str):
     assert f"```\n{told}\n```" in text(Card(command=given))
+
+
+def test_examples_are_told_by_source_where_it_is_known():
+    assert "examples by source" not in text()
+    assert "| examples by source | harmful 4, other 3 |" in text(Card(sources={"harmful": 4, "": 3}))
+
+
+def test_a_soft_prompt_is_no_lora():
+    prompt = {**FINGERPRINT, "settings": {"form": "soft-prompt"}}
+    written = card_text(Card(), FACTS, prompt, source="someone/some-chat")
+    assert front(written)["tags"][-1] == "soft-prompt"
+    assert front(written)["library_name"] == "peft"
+    assert "A soft prompt (PEFT) for" in written

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 
 from toxoid.data.schemas import user
-from toxoid.engines.base import Sampling
 from toxoid.engines.contexts import chosen, prompted_engine
 from toxoid.engines.contrast import Contrast
 from toxoid.engines.explain import combined_logits
+from toxoid.engines.loading import LoadedModel
 from toxoid.engines.local import LocalEngine
 from toxoid.engines.shield import Shield, made_for
 from toxoid.engines.soft_prompt import Frame, embed
@@ -21,18 +22,20 @@ from toxoid.engines.templates import encode_target
 from toxoid.errors import UsageError
 from toxoid.progress import SilentProgress
 from toxoid.training.examples import Example
-from toxoid.training.settings import TrainingConfig
 from toxoid.training.soft_prompts.distil import (
     DistilCollator,
     distil_rows,
+    initial_prompt,
     teacher_logits,
-    teacher_replies,
     train_distilled,
 )
+from toxoid.training.soft_prompts.settings import DistilConfig
 
 from .conftest import make_examples, make_loaded
+from .test_resume import Killed, Killer
 
-CONFIG = TrainingConfig(learning_rate=0.02, max_steps=30, batch_size=4, save_steps=0, bf16=False)
+CONFIG = DistilConfig(learning_rate=0.02, max_steps=30, batch_size=4, save_steps=0, bf16=False)
+SOFT = replace(CONFIG, form="soft-prompt")
 CONTRASTS = [
     Contrast(),
     Contrast(alpha=0.4, rescale=False, plausibility=0.0),
@@ -42,9 +45,10 @@ CONTRASTS = [
 ]
 
 
-def decided() -> Any:
+def decided() -> LoadedModel:
     """Return the tiny model with weights so large that what it reads makes a difference."""
-    return make_loaded(initializer_range=0.3)
+    made = make_loaded(initializer_range=0.3)
+    return LoadedModel(made.model, made.tokenizer, made.source, made.identity)
 
 
 def make_teacher(contrast: Contrast | None = None, loaded: Any = None) -> LocalEngine:
@@ -98,25 +102,63 @@ def test_who_has_nothing_to_learn_has_no_loss_and_does_not_move(tmp_path):
     assert max(map(abs, result.losses)) < 1e-6
 
 
-def test_the_student_comes_to_say_what_the_teacher_says_in_one_pass_without_prompts(tmp_path):
-    from peft import PeftModel
-
-    teacher = make_teacher()
-    replies = make_examples(8)
-    result = train(tmp_path, teacher, replies, config=TrainingConfig(**{**vars(CONFIG), "max_steps": 100}))
-    student = PeftModel.from_pretrained(decided().model, result.path)
+def said(folder: Path, config: DistilConfig, replies: list[Example], teacher: LocalEngine) -> float:
+    """Return how far an adapter is from the teacher, as PEFT reads it: the mean total variation of the tokens."""
+    student = PeftModel.from_pretrained(decided().model, folder)
     batch = DistilCollator(pad=2)(distil_rows(teacher, replies, 256))
     goal = teacher_logits(teacher, batch["contexts"], batch["sizes"]).softmax(-1)
-
-    def distance(model):
-        logits = model(input_ids=batch["input_ids"]).logits.flatten(0, 1)[batch["picked"]]
-        return float((logits.softmax(-1) - goal).abs().sum(-1).mean() / 2)
-
     with torch.no_grad():
-        before, after = distance(teacher.loaded.model), distance(student)
+        logits = student(input_ids=batch["input_ids"]).logits
+    logits = logits[:, logits.shape[1] - batch["input_ids"].shape[1] :]  # PEFT counts its virtual tokens
+    return float((logits.flatten(0, 1)[batch["picked"]].softmax(-1) - goal).abs().sum(-1).mean() / 2)
+
+
+@pytest.mark.parametrize(("config", "left"), [(CONFIG, 0.5), (SOFT, 0.95)], ids=["lora", "soft-prompt"])
+def test_the_student_comes_to_say_what_the_teacher_says_in_one_pass(tmp_path, config, left):
+    """A prompt of three vectors can say less than an adapter, and begins nearer."""
+    teacher, replies = make_teacher(), make_examples(8)
+    begun = train(
+        tmp_path / "begun", teacher, replies, config=replace(config, max_steps=1, learning_rate=1e-9)
+    )
+    result = train(tmp_path / "made", teacher, replies, config=replace(config, max_steps=100))
+    before, after = (said(made.path, config, replies, teacher) for made in (begun, result))
     assert result.kind == "adapter"
-    assert after < before / 2
-    assert result.losses[-1] < result.losses[0] / 4
+    assert after < before * left
+    assert result.losses[-1] < result.losses[0] * left
+
+
+def test_a_soft_prompt_begins_as_the_shield_s_safe_prompt(tmp_path):
+    teacher = make_teacher(
+        Contrast(alpha=0.0, plausibility=0.0)
+    )  # nothing but the safe prompt, before everything
+    assert max(map(abs, train(tmp_path, teacher, config=replace(SOFT, max_steps=1)).losses)) < 1e-6
+
+
+def test_a_prompt_in_a_system_message_s_place_begins_as_the_whole_message():
+    loaded = decided()
+    safe, opposite = torch.randn(2, 3, 16, generator=torch.Generator().manual_seed(3))
+    shield = Shield(safe, opposite, Frame("system", "Be kind."), made_for(loaded))
+    prompt = initial_prompt(prompted_engine(loaded, chosen({}, shield), shield))
+    around = loaded.tokenizer.convert_tokens_to_ids(["<s>", "<|system|>", "<|end|>"])
+    expected = loaded.model.get_input_embeddings()(torch.tensor(around)).detach()
+    assert torch.equal(prompt, torch.cat([expected[:2], safe, expected[2:]]))
+
+
+def test_a_teacher_without_a_prompt_gives_none_to_begin_from():
+    with pytest.raises(UsageError, match="nothing to begin from"):
+        initial_prompt(LocalEngine(decided()))
+
+
+@pytest.mark.parametrize("config", [CONFIG, SOFT], ids=lambda config: config.form)
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, config):
+    config = replace(config, max_steps=8, save_steps=3)
+    whole = train(tmp_path / "whole", config=config)
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", config=config, progress=Killer(5))
+    resumed = train(tmp_path / "cut", config=config)
+    one, two = ((made.path / "adapter_model.safetensors").read_bytes() for made in (whole, resumed))
+    assert one == two
+    assert resumed.losses == whole.losses
 
 
 def test_the_same_training_has_the_same_result_and_leaves_the_teacher_as_it_was(tmp_path):
@@ -150,23 +192,35 @@ def test_a_folder_with_something_else_in_it_is_not_replaced(tmp_path):
         train(tmp_path)
 
 
-def test_replies_to_learn_from_depend_on_seed_and_place_alone():
-    teacher, asked = (
-        make_teacher(),
-        [(user(word), word[:begun]) for begun, word in enumerate(("moss", "lamps", "rain"))],
-    )
+def test_only_the_modules_that_are_named_are_trained(tmp_path):
+    from safetensors.torch import load_file
 
-    def drawn(requests):
-        found = teacher_replies(
-            teacher,
-            requests,
-            each=2,
-            sampling=Sampling(max_tokens=5),
-            seed=1,
-            progress=SilentProgress(),
-        )
-        return [(reply.conversation, reply.prefill, reply.target) for reply in found]
+    result = train(tmp_path, config=replace(CONFIG, modules=("q_proj",)))
+    assert {name.split(".")[-3] for name in load_file(result.path / "adapter_model.safetensors")} == {
+        "q_proj"
+    }
 
-    assert [tuple(given) for *given, _ in drawn(asked)] == [each for each in asked for _ in range(2)]
-    assert drawn(asked)[:4] == drawn(asked[:2])
-    assert len(set(drawn(asked))) > 3
+
+@pytest.mark.parametrize("name", ["q_prj", "lm_head", ""])
+def test_modules_that_are_not_there_are_refused_with_those_that_are(tmp_path, name):
+    with pytest.raises(
+        UsageError, match=r"no linear layer of that name.*There are down_proj, .*q_proj"
+    ) as error:
+        train(tmp_path, config=replace(CONFIG, modules=(name,)))
+    assert "\n" not in str(error.value)
+    assert ('Did you mean "q_proj"' in str(error.value)) == (name == "q_prj")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"form": "prefix"}, {"form": "soft-prompt", "modules": ("x",)}, {"mode": "full", "modules": ("x",)}],
+)
+def test_settings_that_do_not_go_together_are_refused(settings):
+    with pytest.raises(UsageError):
+        DistilConfig(**settings)
+
+
+def test_the_card_says_which_form_it_is(tmp_path):
+    card = (train(tmp_path, config=SOFT).path / "README.md").read_text("utf-8")
+    assert "A soft prompt (PEFT) for" in card
+    assert "lora" not in card

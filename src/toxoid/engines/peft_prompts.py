@@ -6,6 +6,7 @@ exported together with the tokens before it, and the card says which tokens have
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import torch
 from safetensors.torch import save
 
 from toxoid.data.schemas import user
-from toxoid.engines.contrast import Contrast
+from toxoid.engines.contrast import UNCONTRASTED, Contrast
 from toxoid.engines.guided import with_guidance
 from toxoid.engines.loading import LoadedModel
+from toxoid.engines.local import LocalEngine
+from toxoid.engines.prompting import Prompting, Soft
 from toxoid.engines.shield import (
     Half,
     Shield,
@@ -99,6 +102,27 @@ def import_peft(safe: Path, opposite: Path, *, loaded: LoadedModel, contrast: Co
         "opposite": opposite.absolute().name,
     }
     return Shield(prompts[0], prompts[1], Frame("front"), made_for(loaded), contrast, facts)
+
+
+def soft_prompted(loaded: LoadedModel, folder: Path, mask: Contrast = UNCONTRASTED) -> LocalEngine:
+    """Return the engine that asks a model under a prompt-tuning adapter, as PEFT does: it stands before everything.
+
+    Args:
+        loaded: The model.
+        folder: The adapter.
+        mask: Its plausibility; there is nothing to contrast.
+
+    Raises:
+        UsageError: ``folder`` holds no prompt-tuning adapter in safetensors, or it does not fit the model.
+    """
+    embeddings = embeddings_of(loaded.model)
+    prompt = _prompt(folder, embeddings.embedding_dim)
+    first = embeddings.num_embeddings
+    digest = sha256(prompt.numpy().tobytes()).hexdigest()
+    context = Soft(Place(loaded.tokenizer, Frame("front")), range(first, first + len(prompt)))
+    table = prompt.to(loaded.model.device)
+    identity = {"soft_prompt": digest, "plausibility": mask.plausibility}
+    return LocalEngine(loaded, Prompting(context, contrast=mask, table=table, identity=identity))
 
 
 def _prompt(folder: Path, size: int) -> torch.Tensor:

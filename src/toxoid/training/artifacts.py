@@ -106,7 +106,8 @@ def _save_adapter(
 ) -> None:
     config = model.peft_config["default"]
     config.base_model_name_or_path = loaded.source
-    config.target_modules = sorted(config.target_modules)  # a set: its order would differ from run to run
+    if not config.is_prompt_learning:
+        config.target_modules = sorted(config.target_modules)  # a set: its order would differ from run to run
     # Not "auto": that looks the base model up on the Hub to see whether its vocabulary has grown.
     model.save_pretrained(folder, save_embedding_layers=False, state_dict=weights)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,14 @@ class Card:
             break within a YAML value is a space), and of a local path in it the name only.
         datasets: Hub names of the data sets used.
         licence: Licence identifier; empty if it follows the base model.
+        sources: Examples by where they come from, as far as that is told.
     """
 
     method: str = "sft"
     command: str = ""
     datasets: tuple[str, ...] = ()
     licence: str = ""
+    sources: Mapping[str, int] = field(default_factory=dict)
 
 
 def card_text(card: Card, facts: Mapping[str, Any], fingerprint: Mapping[str, Any], *, source: str) -> str:
@@ -41,8 +43,9 @@ def card_text(card: Card, facts: Mapping[str, Any], fingerprint: Mapping[str, An
         fingerprint: Settings, data hash and identity of the base model.
         source: Where the base model was loaded from. Of a local folder only the name is told.
     """
-    front = yaml.safe_dump(_front_matter(card, facts, source), sort_keys=False, allow_unicode=True)
-    sections = [_opening(card, facts, source), _training(facts, fingerprint), _limits(), _again(card)]
+    form = _form(facts, fingerprint)
+    front = yaml.safe_dump(_front_matter(card, form, source), sort_keys=False, allow_unicode=True)
+    sections = [_opening(card, form, source), _training(card, facts, fingerprint), _limits(), _again(card)]
     return f"---\n{front}---\n\n" + "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -51,8 +54,13 @@ def base_name(source: str) -> str:
     return source if _HUB_ID.fullmatch(source) and not Path(source).exists() else Path(source).name
 
 
-def _front_matter(card: Card, facts: Mapping[str, Any], source: str) -> dict[str, Any]:
-    adapter = facts["kind"] == "adapter"
+def _form(facts: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> str:
+    """Return ``lora``, ``soft-prompt``, or "" for a whole model."""
+    return str(fingerprint["settings"].get("form", "lora")) if facts["kind"] == "adapter" else ""
+
+
+def _front_matter(card: Card, form: str, source: str) -> dict[str, Any]:
+    adapter = bool(form)
     given: dict[str, Any] = {
         "license": card.licence,
         "library_name": "peft" if adapter else "transformers",
@@ -60,24 +68,26 @@ def _front_matter(card: Card, facts: Mapping[str, Any], source: str) -> dict[str
         "base_model": base_name(source),
         "base_model_relation": "adapter" if adapter else "finetune",
         "datasets": list(card.datasets),
-        "tags": ["toxoid", "safety", card.method, *(["lora"] if adapter else [])],
+        "tags": ["toxoid", "safety", card.method, *([form] if form else [])],
     }
     return {key: value for key, value in given.items() if value}
 
 
-def _opening(card: Card, facts: Mapping[str, Any], source: str) -> str:
-    what = "A LoRA adapter for" if facts["kind"] == "adapter" else "A fine-tuned version of"
+def _opening(card: Card, form: str, source: str) -> str:
+    what = {"": "A fine-tuned version of", "lora": "A LoRA adapter for"}.get(form, "A soft prompt (PEFT) for")
     return (
         f"# {base_name(source)}, treated with {card.method}\n\n"
         f"{what} `{base_name(source)}`, made by toxoid from examples of the method `{card.method}`."
     )
 
 
-def _training(facts: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> str:
+def _training(card: Card, facts: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> str:
     losses = facts["losses"]
+    sources = ", ".join(f"{name or 'other'} {count}" for name, count in card.sources.items())
     rows = {
         "optimiser steps": facts["steps"],
         "examples": facts["examples"],
+        **({"examples by source": sources} if sources else {}),
         "of these with a shortened context": facts["cut"],
         "left out as too long": facts["dropped"],
         "tokens seen": facts["tokens"],

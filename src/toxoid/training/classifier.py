@@ -162,21 +162,15 @@ class ClassifierTrainer(StepTrainer):
         """Return the sum of the windows' weights."""
         return batch["weights"].sum()
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
+    def batch_loss(self, model: nn.Module, batch: Mapping[str, Any], total: Tensor) -> Tensor:
         """Return the loss of one micro-batch as its share of the step's loss."""
-        logits = model(**inputs["windows"])
+        logits = model(**batch["windows"])
         smoothing = cast(ClassifierConfig, self.config).smoothing
         losses = functional.cross_entropy(
-            logits.float(), inputs["targets"], reduction="none", label_smoothing=smoothing
+            logits.float(), batch["targets"], reduction="none", label_smoothing=smoothing
         )
-        loss = (losses * inputs["weights"]).sum() / num_items_in_batch
-        return (loss, logits) if return_outputs else loss
+        weighted: Tensor = losses * batch["weights"]
+        return weighted.sum() / total
 
     def _collated(self, rows: Sequence[LabelledRow]) -> dict[str, Any]:
         return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Literal
@@ -12,16 +12,21 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from toxoid.errors import UsageError
+from toxoid.engines.soft_prompt import embeddings_of
+from toxoid.errors import UsageError, did_you_mean
 from toxoid.training.settings import TrainingConfig, demand_package
 
 
-def trainable_copy(model: Any, config: TrainingConfig) -> Any:
-    """Return what is trained: a full copy, or a frozen one with a fresh adapter, as ``config.mode`` says."""
+def trainable_copy(model: Any, config: TrainingConfig, *, modules: Sequence[str] | None = None) -> Any:
+    """Return what is trained: a full copy, or a frozen one with a fresh adapter, as ``config.mode`` says.
+
+    Raises:
+        UsageError: See :func:`four_bit_copy` and :func:`with_lora`.
+    """
     if config.mode == "full":
         return full_copy(model)
     base = four_bit_copy(model) if config.mode == "qlora" else frozen_copy(model)
-    return with_lora(base, rank=config.lora_rank, alpha=config.alpha)
+    return with_lora(base, rank=config.lora_rank, alpha=config.alpha, modules=modules)
 
 
 def full_copy(model: Any) -> Any:
@@ -82,25 +87,79 @@ def _four_bit(layer: Any) -> Any:
     return made
 
 
-def with_lora(model: Any, *, rank: int, alpha: float) -> Any:
-    """Return ``model`` with a fresh LoRA adapter on every linear layer except the output head.
+def with_lora(model: Any, *, rank: int, alpha: float, modules: Sequence[str] | None = None) -> Any:
+    """Return ``model`` with a fresh LoRA adapter on its linear layers.
 
     The adapter starts as the identity (B = 0); A is drawn from torch's global random state.
+
+    Args:
+        model: A causal language model; it is changed.
+        rank: Of the adapter.
+        alpha: Its scale, times the rank.
+        modules: The layers, by the end of their names (``q_proj``); ``None`` for every one except the output head.
+
+    Raises:
+        UsageError: The model has no linear layer of such a name.
     """
     from peft import get_peft_model
 
+    if modules is not None:
+        _demand_modules(model, modules)
     with quiet_peft():
-        return get_peft_model(model, lora_config(rank=rank, alpha=alpha))
+        return get_peft_model(model, lora_config(rank=rank, alpha=alpha, modules=modules))
 
 
-def lora_config(*, rank: int, alpha: float, task: Literal["CAUSAL_LM", "SEQ_CLS"] = "CAUSAL_LM") -> Any:
-    """Return PEFT's description of a LoRA adapter on every linear layer except the output head.
+def lora_config(
+    *,
+    rank: int,
+    alpha: float,
+    task: Literal["CAUSAL_LM", "SEQ_CLS"] = "CAUSAL_LM",
+    modules: Sequence[str] | None = None,
+) -> Any:
+    """Return PEFT's description of a LoRA adapter on every linear layer except the output head, or on some.
 
     With ``SEQ_CLS`` the head, a classifier's, is trained beside the adapter.
     """
     from peft import LoraConfig
 
-    return LoraConfig(task_type=task, r=rank, lora_alpha=alpha, target_modules="all-linear")
+    target = "all-linear" if modules is None else list(modules)
+    return LoraConfig(task_type=task, r=rank, lora_alpha=alpha, target_modules=target)
+
+
+def _demand_modules(model: Any, modules: Sequence[str]) -> None:
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings()
+    layers = ((name, part) for name, part in model.named_modules() if isinstance(part, nn.Linear | Conv1D))
+    found = {name.rpartition(".")[2] for name, part in layers if part is not head}
+    for name in modules or [""]:
+        if name not in found:
+            raise UsageError(
+                f'modules names "{name}", and {type(model).__name__} has no linear layer of that name.'
+                f"{did_you_mean(name, found)} There are {', '.join(sorted(found))}"
+            )
+
+
+def with_soft_prompt(model: Any, prompt: torch.Tensor) -> Any:
+    """Return ``model`` with a soft prompt before everything, as PEFT's prompt tuning has it: all that is trainable.
+
+    Args:
+        model: A causal language model with frozen weights; it is changed.
+        prompt: What the soft prompt begins from, (tokens, size of an embedding).
+
+    Raises:
+        UsageError: The model takes no vectors in place of tokens.
+    """
+    from peft import PromptTuningConfig, get_peft_model
+
+    embeddings_of(model)
+    with quiet_peft():
+        made = get_peft_model(
+            model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=len(prompt))
+        )
+    with torch.no_grad():
+        made.prompt_encoder["default"].embedding.weight.copy_(prompt)
+    return made
 
 
 @contextmanager

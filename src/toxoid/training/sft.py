@@ -60,23 +60,16 @@ class SFTTrainer(StepTrainer):
         """Return the sum of the target tokens' weights."""
         return batch["weights"].sum()
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
+    def batch_loss(self, model: nn.Module, batch: Mapping[str, Any], total: Tensor) -> Tensor:
         """Return the loss of one micro-batch as its share of the step's loss."""
-        narrow = {"logits_to_keep": inputs["positions"]} if self._narrow else {}
-        outputs = model(input_ids=inputs["input_ids"], use_cache=False, **narrow)
-        if outputs.logits.shape[1] != len(inputs["positions"]):
+        narrow = {"logits_to_keep": batch["positions"]} if self._narrow else {}
+        outputs = model(input_ids=batch["input_ids"], use_cache=False, **narrow)
+        if outputs.logits.shape[1] != len(batch["positions"]):
             raise ToxoidError(
                 "the model did not return logits for the positions asked for: it cannot be trained"
             )
-        logits = outputs.logits.flatten(0, 1)[inputs["picked"]]
-        loss = weighted_cross_entropy(logits, inputs["targets"], inputs["weights"], num_items_in_batch)
-        return (loss, outputs) if return_outputs else loss
+        logits = outputs.logits.flatten(0, 1)[batch["picked"]]
+        return weighted_cross_entropy(logits, batch["targets"], batch["weights"], total)
 
 
 def train_sft(

@@ -73,10 +73,20 @@ class History:
     parts: dict[str, list[float]] = field(default_factory=dict)
 
 
-def training_arguments(config: TrainingConfig, *, steps: int, folder: Path, cpu: bool, bf16: bool) -> Any:
-    """Return the arguments for ``transformers.Trainer``, everything that costs time or talks switched off."""
-    arguments = TrainingArguments(
-        output_dir=str(folder),
+def training_arguments(
+    kind: Any, config: TrainingConfig, *, steps: int, cpu: bool, bf16: bool, **own: Any
+) -> Any:
+    """Return the arguments of one of the trainers of ``transformers`` or TRL, everything that talks switched off.
+
+    Args:
+        kind: Their class.
+        config: The settings.
+        steps: Optimiser steps.
+        cpu: Whether to stay on the CPU.
+        bf16: Whether to run under bfloat16 autocast.
+        own: Arguments of this trainer.
+    """
+    made = kind(
         max_steps=steps,
         learning_rate=config.learning_rate,
         per_device_train_batch_size=config.batch_size,
@@ -89,22 +99,33 @@ def training_arguments(config: TrainingConfig, *, steps: int, folder: Path, cpu:
         seed=config.seed,
         bf16=bf16,
         use_cpu=cpu,
-        save_strategy="steps" if config.save_steps else "no",
-        save_steps=config.save_steps or 1,
-        logging_strategy="no",  # the losses are collected step by step, see History
         logging_nan_inf_filter=False,  # it would hide a NaN behind the mean of earlier losses
         report_to="none",
         disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_num_workers=0,
         dataloader_pin_memory=not cpu,
+        push_to_hub=False,
+        **own,
+    )
+    _ = made.device  # sets the number of GPUs, which is then corrected: no DataParallel in one process
+    made._n_gpu = min(made.n_gpu, 1)
+    return made
+
+
+def _step_arguments(config: TrainingConfig, *, steps: int, folder: Path, cpu: bool, bf16: bool) -> Any:
+    return training_arguments(
+        TrainingArguments,
+        config,
+        steps=steps,
+        cpu=cpu,
+        bf16=bf16,
+        output_dir=str(folder),
+        save_strategy="steps" if config.save_steps else "no",
+        save_steps=config.save_steps or 1,
+        logging_strategy="no",  # the losses are collected step by step, see History
+        remove_unused_columns=False,
         ddp_find_unused_parameters=False,  # all that is trainable is used; looking for more costs every step
         ddp_broadcast_buffers=False,  # they never change, and processes may go forward unlike often in a step
-        push_to_hub=False,
     )
-    _ = arguments.device  # sets the number of GPUs, which is then corrected: no DataParallel in one process
-    arguments._n_gpu = min(arguments.n_gpu, 1)
-    return arguments
 
 
 class Rows(Protocol[Row_co]):
@@ -115,9 +136,9 @@ class Rows(Protocol[Row_co]):
 
 
 class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
-    """``transformers.Trainer`` over tokenised rows; a subclass gives ``compute_loss`` and :meth:`loss_total`.
+    """``transformers.Trainer`` over tokenised rows; a subclass gives :meth:`batch_loss` and :meth:`loss_total`.
 
-    ``compute_loss`` has to return a loss already divided by ``num_items_in_batch``, the total over all
+    :meth:`batch_loss` has to return a loss already divided by ``total``, the total over all
     micro-batches of the optimiser step. So the loss of a step does not depend on how it is cut into
     micro-batches, nor on how many processes a launcher has started to share it: these go through the same order
     of rows together, sum their totals, and the main one alone writes.
@@ -169,7 +190,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         steps = steps_for(config, len(lengths), process_count())
         super().__init__(
             model=model,
-            args=training_arguments(config, steps=steps, folder=folder, cpu=cpu, bf16=bf16),
+            args=_step_arguments(config, steps=steps, folder=folder, cpu=cpu, bf16=bf16),
             data_collator=partial(_of_those_there, collator, idle),
             train_dataset=_WithGaps(rows, len(lengths)),
             callbacks=[_StepEnd(self._step_done)],
@@ -244,6 +265,21 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     def loss_total(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return what the losses of one micro-batch have to be divided by in sum: a scalar, or one for each part."""
         raise NotImplementedError
+
+    def batch_loss(self, model: nn.Module, batch: Mapping[str, Any], total: Tensor) -> Tensor:
+        """Return the loss of one micro-batch, divided by the ``total`` of its whole step."""
+        raise NotImplementedError
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Return the loss of one micro-batch as ``transformers.Trainer`` wants it."""
+        loss = self.batch_loss(model, inputs, num_items_in_batch)
+        return (loss, {}) if return_outputs else loss
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -355,7 +391,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             return
         folder = Path(output_dir or self.args.output_dir)
         os.makedirs(folder, exist_ok=True)
-        weights = _trainable(self.model)
+        weights = trainable(self.model)
         if state_dict is not None:
             weights = {name: state_dict[name].contiguous() for name in weights}
         save_file(weights, folder / WEIGHTS)
@@ -364,14 +400,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         if self.is_fsdp_enabled:  # each process reads its part of the weights
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        saved = load_file(Path(resume_from_checkpoint) / WEIGHTS)
-        present = _trainable(self.model if model is None else model)
-        if saved.keys() != present.keys():
-            raise ToxoidError(
-                f"{resume_from_checkpoint} does not hold the weights of this model: delete it to start afresh"
-            )
-        for name, weight in present.items():
-            weight.copy_(saved[name])
+        restore(self.model if model is None else model, resume_from_checkpoint)
 
 
 class _StepEnd(TrainerCallback):  # type: ignore[misc]
@@ -425,5 +454,20 @@ def _of_those_there(
     return collator([row for row in rows if row is not None] or [idle])
 
 
-def _trainable(model: Any) -> dict[str, Tensor]:
+def restore(model: Any, checkpoint: str) -> None:
+    """Read the trainable weights of a checkpoint into ``model``.
+
+    Raises:
+        ToxoidError: They are those of another model.
+    """
+    saved = load_file(Path(checkpoint) / WEIGHTS)
+    present = trainable(model)
+    if saved.keys() != present.keys():
+        raise ToxoidError(f"{checkpoint} does not hold the weights of this model: delete it to start afresh")
+    for name, weight in present.items():
+        weight.copy_(saved[name])
+
+
+def trainable(model: Any) -> dict[str, Tensor]:
+    """Return the weights that are trained, by name."""
     return {name: weight.data for name, weight in model.named_parameters() if weight.requires_grad}

@@ -39,6 +39,20 @@ def test_sieve_counts_what_it_drops_by_reason():
     assert given.counts == dict.fromkeys(reasons, 1)
 
 
+@pytest.mark.parametrize("reason", ["repeated", "known", "held_out"])
+def test_sieve_drops_what_is_nearly_there(reason):
+    first = "tell me in a few words how one bakes a loaf of dark bread at home"
+    given = sieve(*{"known": ([first],), "held_out": ((), [first])}.get(reason, ()))
+    if reason == "repeated":
+        given.sift([first])
+    assert given.sift([f"Please {first}, thanks!"]) == []
+    assert given.counts[reason] == 1
+
+
+def test_one_wording_around_two_goals_makes_two_requests():
+    assert len(sieve().sift(["How do I paint the old barn?", "How do I paint the old gate?"])) == 2
+
+
 def test_sieve_remembers_between_batches():
     given = sieve()
     assert [*given.sift(["one", "two"]), *given.sift(["two", "three"])] == ["one", "two", "three"]
@@ -59,12 +73,12 @@ def test_distinct_counts_different_word_ngrams():
     assert found.new == 0.5
 
 
-def test_spread_is_the_mean_cosine_distance_of_pairs():
-    vectors = np.random.default_rng(0).normal(size=(7, 4))
-    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+def test_spread_is_the_mean_cosine_distance_of_pairs_of_word_counts():
+    counts = np.random.default_rng(0).integers(1, 5, size=(7, 4))
+    texts = [" ".join(word for word, n in zip("abcd", row, strict=True) for _ in range(n)) for row in counts]
+    units = counts / np.linalg.norm(counts, axis=1, keepdims=True)
     pairs = [1 - units[i] @ units[j] for i in range(7) for j in range(i)]
-    found = diversity(["x"] * 7, 7, embed=lambda texts: vectors)
-    assert found.spread == pytest.approx(np.mean(pairs))
+    assert diversity(texts, 7).spread == pytest.approx(np.mean(pairs))
 
 
 def test_spread_of_words_lies_between_same_and_disjoint():

@@ -139,14 +139,7 @@ def _for_opposite(
 def _drawn(given: MethodInput, options: AnchorOptions) -> list[Reply]:
     """Return a reply to each anchor instruction under each prompt."""
     given = _answering(given, options)
-    contentious = [request for request in given.benign if request.kind == "contentious"]
-    plain = [request for request in given.benign if request.kind != "contentious"]
-    contentious = _chosen(contentious, round(options.anchors * options.contentious), given.seed)
-    instructions = [
-        *_chosen(given.harmful, options.anchors, given.seed),
-        *_chosen(plain, options.anchors - len(contentious), given.seed),
-        *contentious,
-    ]
+    instructions = anchor_instructions(given, options.anchors, options.contentious)
     systems = {name: prompt("system")[name].strip() for name in ("safe", "opposite")} | {"null": None}
     asked = [(request, under) for request in instructions for under in systems]
     answers = given.ask(
@@ -154,6 +147,24 @@ def _drawn(given: MethodInput, options: AnchorOptions) -> list[Reply]:
         [(f"{request.id}/{under}", user(request.prompt, systems[under]), "") for request, under in asked],
     )
     return [_reply(request, under, row[0]) for (request, under), row in zip(asked, answers, strict=True)]
+
+
+def anchor_instructions(given: MethodInput, count: int, contentious: float) -> list[Request]:
+    """Return the harmful instructions, the plain ones and the contentious ones that are anchors.
+
+    Args:
+        given: The requests; which of these are chosen depends on the seed and their ids.
+        count: Instructions per side, as far as there are so many.
+        contentious: Share of the safe side that is contentious, as far as there are any.
+    """
+    sounding = [request for request in given.benign if request.kind == "contentious"]
+    plain = [request for request in given.benign if request.kind != "contentious"]
+    sounding = _chosen(sounding, round(count * contentious), given.seed)
+    return [
+        *_chosen(given.harmful, count, given.seed),
+        *_chosen(plain, count - len(sounding), given.seed),
+        *sounding,
+    ]
 
 
 def _answering(given: MethodInput, options: AnchorOptions) -> MethodInput:

@@ -68,25 +68,18 @@ class PreferenceTrainer(StepTrainer):
         anchored = torch.zeros(()) if anchors is None else anchors["weights"].sum()
         return torch.stack([batch["weights"].sum(), batch["imitation"].sum(), anchored])
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
+    def batch_loss(self, model: nn.Module, batch: Mapping[str, Any], total: Tensor) -> Tensor:
         """Return the loss of one micro-batch as its share of the step's loss."""
-        totals = torch.where(num_items_in_batch > 0, num_items_in_batch, 1.0)  # a term without items is 0
-        found = log_probabilities(model, self._head, inputs, self._attention)
-        parts = self._comparison(found, inputs, totals[_PAIRS])
+        totals = torch.where(total > 0, total, 1.0)  # a term without items is 0
+        found = log_probabilities(model, self._head, batch, self._attention)
+        parts = self._comparison(found, batch, totals[_PAIRS])
         if self._objective.imitation:
-            parts["imitation"] = -(found * inputs["imitation"]).sum() / totals[_IMITATED]
+            parts["imitation"] = -(found * batch["imitation"]).sum() / totals[_IMITATED]
         if self._objective.needs_anchors:
-            parts |= self._anchoring(model, inputs.get("anchors"), totals[_ANCHORED])
+            parts |= self._anchoring(model, batch.get("anchors"), totals[_ANCHORED])
         self.record(parts)
         weights = self._weights()
-        loss = torch.stack([part * weights[name] for name, part in parts.items() if name in weights]).sum()
-        return (loss, {}) if return_outputs else loss
+        return torch.stack([part * weights[name] for name, part in parts.items() if name in weights]).sum()
 
     def _weights(self) -> dict[str, float]:
         given = self._objective

@@ -11,67 +11,39 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import PrinterCallback, TrainerCallback
 
-from toxoid.errors import ToxoidError
 from toxoid.training import checkpoints
 from toxoid.training.copies import lora_config, quiet_peft
 from toxoid.training.saving import writing
 from toxoid.training.settings import TrainingConfig
-from toxoid.training.trainer import MAX_GRADIENT_NORM, WEIGHTS, Diverged
+from toxoid.training.trainer import WEIGHTS, Diverged, restore, trainable, training_arguments
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from toxoid.progress import Progress
 
 _NOTES = 5
-_SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
 def arguments(kind: Any, config: TrainingConfig, *, steps: int, cpu: bool, bf16: bool, **own: Any) -> Any:
-    """Return the arguments of one of TRL's trainers, everything that talks switched off.
-
-    Args:
-        kind: Their class.
-        config: The settings.
-        steps: Optimiser steps.
-        cpu: Whether to stay on the CPU.
-        bf16: Whether to run under bfloat16 autocast.
-        own: Arguments of this trainer.
-    """
+    """Return the arguments of one of TRL's trainers; see :func:`toxoid.training.trainer.training_arguments`."""
     with warnings.catch_warnings():
         # by its old name: the new one came with transformers 5.23
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*gradient_checkpointing.*")
-        made = kind(
-            max_steps=steps,
-            learning_rate=config.learning_rate,
-            per_device_train_batch_size=config.batch_size,
-            gradient_accumulation_steps=config.gradient_accumulation,
-            weight_decay=config.weight_decay,
-            warmup_steps=config.warmup_steps,
-            lr_scheduler_type=_SCHEDULERS[config.schedule],
-            max_grad_norm=MAX_GRADIENT_NORM,
-            optim="adamw_torch_fused",
-            seed=config.seed,
+        return training_arguments(
+            kind,
+            config,
+            steps=steps,
+            cpu=cpu,
             bf16=bf16,
-            use_cpu=cpu,
             gradient_checkpointing=False,
             save_strategy="steps",
             save_steps=config.save_steps or steps,
             logging_strategy="steps",
             logging_steps=1,
-            logging_nan_inf_filter=False,
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=not cpu,
-            push_to_hub=False,
             **own,
         )
-    _ = made.device  # sets the number of GPUs, which is then corrected: no DataParallel in one process
-    made._n_gpu = min(made.n_gpu, 1)
-    return made
 
 
 def adapter_config(config: TrainingConfig, task: Literal["CAUSAL_LM", "SEQ_CLS"]) -> Any:
@@ -164,19 +136,7 @@ class Resumable:
         save_file(trainable(self.model), Path(output_dir) / WEIGHTS)  # type: ignore[attr-defined]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        saved = load_file(Path(resume_from_checkpoint) / WEIGHTS)
-        present = trainable(self.model)  # type: ignore[attr-defined]
-        if saved.keys() != present.keys():
-            raise ToxoidError(
-                f"{resume_from_checkpoint} does not hold the weights of this model: delete it to start afresh"
-            )
-        for name, weight in present.items():
-            weight.copy_(saved[name])
-
-
-def trainable(model: Any) -> dict[str, Tensor]:
-    """Return the weights that are trained, by name."""
-    return {name: weight.data for name, weight in model.named_parameters() if weight.requires_grad}
+        restore(self.model, resume_from_checkpoint)  # type: ignore[attr-defined]
 
 
 class _Reporter(TrainerCallback):  # type: ignore[misc]

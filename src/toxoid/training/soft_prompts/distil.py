@@ -1,9 +1,10 @@
-"""Distillation: one adapter, asked without any prompt, that says what a model says under a shield.
+"""Distillation: one PEFT adapter, asked in the plain way, that says what a model says under a shield.
 
 A shield needs a decoder that knows it, and its contrast reads every token twice. The student is the same model with
-a LoRA adapter, which any server runs in one pass. It learns from the teacher's own replies: at each of their tokens
-the whole distribution that the teacher drew from, after contrast and mask (Hinton et al. 2015, arXiv 1503.02531;
-per token of a sequence: Kim and Rush 2016, arXiv 1606.07947, section 3.1, but on replies of the teacher's own).
+a LoRA adapter or one soft prompt before everything, and needs one pass. It learns from the teacher's own replies: at
+each of their tokens the whole distribution that the teacher drew from, after contrast and mask (Hinton et al. 2015,
+arXiv 1503.02531; per token of a sequence: Kim and Rush 2016, arXiv 1606.07947, section 3.1, but on replies of the
+teacher's own).
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from toxoid.engines.base import GenerationRequest, Sampling
+from toxoid.data.schemas import user
 from toxoid.engines.explain import combined_logits
 from toxoid.engines.prefix_tree import Tokens
 from toxoid.engines.prompting import Bare
-from toxoid.engines.soft_prompt import embed
+from toxoid.engines.soft_prompt import embed, embeddings_of
 from toxoid.engines.templates import encode_target
 from toxoid.errors import UsageError
 from toxoid.progress import SILENT
 from toxoid.store.keys import content_key
 from toxoid.training.artifacts import Card, TrainingResult, check_output
 from toxoid.training.batches import Collator
-from toxoid.training.copies import trainable_copy
+from toxoid.training.copies import frozen_copy, trainable_copy, with_soft_prompt
 from toxoid.training.determinism import seeded
 from toxoid.training.examples import IGNORED, Example, TokenisedExample, token_limit
 from toxoid.training.fingerprint import training_fingerprint
@@ -35,11 +36,10 @@ from toxoid.training.precision import use_bf16
 from toxoid.training.preference.forward import logits_at, output_head
 from toxoid.training.preference.losses import kl_divergences
 from toxoid.training.processes import is_main
-from toxoid.training.settings import TrainingConfig
+from toxoid.training.soft_prompts.settings import DistilConfig, without_weights
 from toxoid.training.trainer import StepTrainer
 
 if TYPE_CHECKING:
-    from toxoid.data.schemas import Conversation
     from toxoid.engines.local import LocalEngine
     from toxoid.progress import Progress
 
@@ -70,53 +70,17 @@ class DistilRow:
         return replace(self, student=replace(self.student, weight=0.0))
 
 
-def teacher_replies(
-    teacher: LocalEngine,
-    asked: Sequence[tuple[Conversation, str]],
-    *,
-    each: int,
-    sampling: Sampling,
-    seed: int,
-    progress: Progress,
-) -> list[Example]:
-    """Return replies of the teacher to learn from, ``each`` to everything that is asked.
-
-    Those cut off at the token limit are among them: what is learnt at a token does not depend on those after it.
-
-    Args:
-        teacher: The model under its shield.
-        asked: Harmful and harmless requests, of which nothing need be known, each with the beginning of a reply or
-            "". What the teacher does after a harmful beginning is learnt only where there are some.
-        each: Replies to each.
-        sampling: How they are drawn; temperature 1 is the distribution that is learnt.
-        seed: Reply ``i`` to request ``k`` depends on ``(seed, k, i)``.
-        progress: Where to report.
-    """
-    requests = [
-        GenerationRequest(conversation, prefill, sampling, each, seed + number)
-        for number, (conversation, prefill) in enumerate(asked)
-    ]
-    with progress.task("teacher's replies", len(requests), "requests") as task:
-        answers = teacher.generate(requests, on_done=lambda index, done: task.advance())
-    pairs = zip(requests, answers, strict=True)
-    return [
-        Example(request.conversation, done.text, request.prefill, source="teacher")
-        for request, row in pairs
-        for done in row
-    ]
-
-
 def train_distilled(
     teacher: LocalEngine,
     replies: Sequence[Example],
-    config: TrainingConfig,
+    config: DistilConfig,
     *,
     output: Path,
     checkpoints: Path,
     progress: Progress,
     card: Card | None = None,
 ) -> TrainingResult:
-    """Train a copy of the teacher's model, without its prompts, to have the teacher's distributions; save the result.
+    """Train an adapter of the teacher's model to have, without its prompts, the teacher's distributions; save it.
 
     The teacher is not changed. Called again after a kill with the same arguments, it continues from the last whole
     checkpoint and ends with the same weights.
@@ -131,14 +95,16 @@ def train_distilled(
         card: What the model card says beyond what is known here.
 
     Raises:
-        UsageError: No reply fits, ``output`` holds something else, the checkpoints belong to another training, or
-            the disk refuses.
+        UsageError: No reply fits, there are no such modules, the model takes no vectors in place of tokens,
+            ``output`` holds something else, the checkpoints belong to another training, or the disk refuses.
         Diverged: The loss became infinite or NaN.
     """
     check_output(output)
     progress = progress if is_main() else SILENT
     loaded = teacher.loaded
-    rows = distil_rows(teacher, replies, token_limit(loaded.model, config.max_length))
+    prompt = initial_prompt(teacher) if config.form == "soft-prompt" else None
+    virtual = 0 if prompt is None else len(prompt)
+    rows = distil_rows(teacher, replies, token_limit(loaded.model, config.max_length), virtual=virtual)
     dropped = len(replies) - len(rows)
     if not rows:
         raise UsageError(f"none of {len(replies)} replies fits into max_length with its contexts: raise it")
@@ -148,10 +114,13 @@ def train_distilled(
     bf16 = use_bf16(config.bf16, device=loaded.model.device.type, parameters=weights)
     data = content_key(teacher.identity(), [[row.student.input_ids, row.student.labels] for row in rows])
     fingerprint = training_fingerprint("distillation", loaded, config, data=data, rows=len(rows), bf16=bf16)
+    if prompt is not None:
+        fingerprint["settings"] = without_weights(fingerprint["settings"])
     with seeded(config.seed, config.threads):
         trainer = DistilTrainer(
-            model=trainable_copy(loaded.model, config),
+            model=_student(loaded.model, config, prompt),
             teacher=teacher,
+            virtual=virtual,
             config=config,
             rows=rows,
             lengths=[row.length for row in rows],
@@ -165,17 +134,45 @@ def train_distilled(
     return trainer.publish(loaded, output, cut=0, dropped=dropped, card=card or Card(method=_METHOD))
 
 
-def distil_rows(teacher: LocalEngine, replies: Sequence[Example], limit: int) -> list[DistilRow]:
+def initial_prompt(teacher: LocalEngine) -> Tensor:
+    """Return what a soft prompt begins from, (tokens, size) float32: all that stands before the user's words.
+
+    Under a shield that is its safe prompt within the turn of a system message, which is then as free as the rest.
+
+    Raises:
+        UsageError: The teacher is asked without a prompt.
+    """
+    probe, tokenizer = user("x"), teacher.loaded.tokenizer
+    (prompted, *_), bare = teacher.prompts(probe), Bare(tokenizer).tokens(probe)
+    shared = _common_end(prompted, bare)
+    if len(prompted) == shared:
+        raise UsageError("the teacher is asked without a prompt: a soft prompt has nothing to begin from")
+    ids = torch.tensor([prompted[: len(prompted) - shared]], device=teacher.loaded.model.device)
+    table = teacher.prompting.table
+    with torch.no_grad():
+        layer = embeddings_of(teacher.loaded.model)
+        return (layer(ids) if table is None else embed(teacher.loaded.model, ids, table))[0].float()
+
+
+def distil_rows(
+    teacher: LocalEngine, replies: Sequence[Example], limit: int, *, virtual: int = 0
+) -> list[DistilRow]:
     """Return the replies as tokens in every context; left out are those of which one is longer than ``limit``.
 
     None is cut: student and teacher would no longer have been asked the same.
+
+    Args:
+        teacher: The model and its contexts.
+        replies: What was replied to what.
+        limit: Tokens of a row.
+        virtual: Tokens of the student's soft prompt, in whose places its rows have zeros.
     """
     tokenizer = teacher.loaded.tokenizer
     found = []
     for example in replies:
         given = (example.conversation, example.prefill)
         target = encode_target(tokenizer, example.target, prefill=example.prefill or None)
-        asked = (Bare(tokenizer).tokens(*given), *teacher.prompts(*given))
+        asked = ((*[0] * virtual, *Bare(tokenizer).tokens(*given)), *teacher.prompts(*given))
         if max(map(len, asked)) + len(target) <= limit:
             student, *contexts = (_row(prompt, target, example.weight) for prompt in asked)
             found.append(DistilRow(student, tuple(contexts)))
@@ -213,11 +210,13 @@ class DistilTrainer(StepTrainer):
     Args:
         model: The student.
         teacher: What it shall say.
+        virtual: Tokens of its soft prompt, which it puts before a row by itself.
         given: The other arguments of :class:`toxoid.training.trainer.StepTrainer`, the collator apart.
     """
 
-    def __init__(self, *, model: Any, teacher: LocalEngine, **given: Any) -> None:
+    def __init__(self, *, model: Any, teacher: LocalEngine, virtual: int, **given: Any) -> None:
         self._teacher = teacher
+        self._virtual = virtual
         self._head = output_head(model)
         pad = teacher.loaded.tokenizer.pad_token_id or 0
         super().__init__(model=model, collator=DistilCollator(pad=pad), **given)
@@ -227,19 +226,13 @@ class DistilTrainer(StepTrainer):
         total: Tensor = batch["weights"].sum()
         return total
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
+    def batch_loss(self, model: nn.Module, batch: Mapping[str, Any], total: Tensor) -> Tensor:
         """Return the loss of one micro-batch as its share of the step's loss."""
-        goal = teacher_logits(self._teacher, inputs["contexts"], inputs["sizes"])
-        found = logits_at(model, self._head, inputs["input_ids"], inputs["picked"])
+        goal = teacher_logits(self._teacher, batch["contexts"], batch["sizes"])
+        found = logits_at(model, self._head, batch["input_ids"][:, self._virtual :], batch["picked"])
         losses = kl_divergences(found, goal)
-        loss = (losses * inputs["weights"]).sum() / num_items_in_batch
-        return (loss, {}) if return_outputs else loss
+        weighted: Tensor = losses * batch["weights"]
+        return weighted.sum() / total
 
 
 def teacher_logits(
@@ -279,3 +272,15 @@ def _read(teacher: LocalEngine, input_ids: Tensor, places: Tensor) -> Tensor:
 
 def _row(context: Tokens, target: Sequence[int], weight: float) -> TokenisedExample:
     return TokenisedExample((*context, *target), (*[IGNORED] * len(context), *target), weight)
+
+
+def _student(model: Any, config: DistilConfig, prompt: Tensor | None) -> Any:
+    """Return what is trained: a copy of the model with a fresh adapter, or with all its weights."""
+    if prompt is not None:
+        return with_soft_prompt(frozen_copy(model), prompt)
+    return trainable_copy(model, config, modules=config.modules)
+
+
+def _common_end(one: Sequence[int], other: Sequence[int]) -> int:
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

@@ -1,13 +1,18 @@
-"""What opposite prompts learn from anchors, and how."""
+"""What opposite prompts learn from anchors, and what a student learns from both, and how."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
 
 from toxoid.errors import UsageError
 from toxoid.training.examples import Example
-from toxoid.training.settings import TrainingConfig
+from toxoid.training.settings import TrainingConfig, one_of
+
+Form: TypeAlias = Literal["lora", "soft-prompt"]
+"""What a shield is distilled into."""
 
 
 @dataclass(frozen=True)
@@ -84,3 +89,35 @@ class PromptConfig(TrainingConfig):
             raise UsageError(
                 f"tokens is {self.tokens}: give 1 or more, or nothing for the manual prompts' length"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilConfig(TrainingConfig):
+    """Settings of a distillation.
+
+    Args:
+        form: A LoRA adapter, for which ``mode`` counts as elsewhere, or one soft prompt above frozen weights, for
+            which ``mode``, ``lora_rank`` and ``lora_alpha`` have no meaning.
+        modules: Linear layers that the LoRA adapter changes, by the end of their names; ``None`` for all but the head.
+    """
+
+    form: Form = "lora"
+    modules: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("form", self.form, get_args(Form))
+        if self.modules is not None and (self.form == "soft-prompt" or self.mode == "full"):
+            raise UsageError("modules names layers of a LoRA adapter, and none is trained here: leave it out")
+
+    @property
+    def trains_adapter(self) -> bool:
+        """Return whether an adapter is trained, and not the model's own weights."""
+        return self.form == "soft-prompt" or self.mode != "full"
+
+
+def without_weights(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings without those that have no meaning where the model is frozen."""
+    return {
+        name: value for name, value in settings.items() if name not in ("mode", "lora_rank", "lora_alpha")
+    }

@@ -34,7 +34,7 @@ from toxoid.training.soft_prompts.rows import (
     loss_terms,
     tokenise_anchors,
 )
-from toxoid.training.soft_prompts.settings import Anchors, PromptConfig
+from toxoid.training.soft_prompts.settings import Anchors, PromptConfig, without_weights
 from toxoid.training.soft_prompts.trainer import PromptedModel, PromptTrainer
 
 if TYPE_CHECKING:
@@ -218,9 +218,7 @@ def _fingerprint(
     ]
     data = content_key(initial, replies)
     found = training_fingerprint("opposite prompts", loaded, config, data=data, rows=rows, bf16=bf16)
-    weights_only = ("mode", "lora_rank", "lora_alpha")
-    settings = {name: value for name, value in found["settings"].items() if name not in weights_only}
-    return {**found, "settings": settings}
+    return {**found, "settings": without_weights(found["settings"])}
 
 
 def _facts(

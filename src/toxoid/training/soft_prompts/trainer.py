@@ -84,24 +84,17 @@ class PromptTrainer(StepTrainer):
         """Return the sum of the target tokens' weights in each term, shape ``(terms,)``."""
         return torch.zeros(len(self.part_names)).index_add(0, batch["terms"], batch["weights"])
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
+    def batch_loss(self, model: nn.Module, batch: Mapping[str, Any], total: Tensor) -> Tensor:
         """Return the loss of one micro-batch as its share of the step's loss."""
-        logits = logits_at(model, self._head, inputs["input_ids"], inputs["picked"])
+        logits = logits_at(model, self._head, batch["input_ids"], batch["picked"])
         every = torch.arange(len(logits), device=logits.device)
-        found = selected_log_probabilities(logits, every, inputs["targets"])
-        terms = inputs["terms"]
+        found = selected_log_probabilities(logits, every, batch["targets"])
+        terms = batch["terms"]
         unlikely = self._unlikely.to(found.device)[terms]
         losses = torch.where(unlikely, unlikelihood_losses(found, self._clamp), likelihood_losses(found))
-        means = term_means(losses, inputs["weights"], terms, num_items_in_batch)
+        means = term_means(losses, batch["weights"], terms, total)
         self.record(dict(zip(self.part_names, means, strict=True)))
-        loss = (means * self._shares.to(means.device)).sum()
-        return (loss, {}) if return_outputs else loss
+        return (means * self._shares.to(means.device)).sum()
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         """Clip the gradient of each prompt on its own: one must not be slowed down by the other."""
