@@ -1,8 +1,10 @@
-"""A comparison of two runs of 100,000 scored replies each: time, memory, and the size of the page.
+"""An audit of 100,000 replies, and a comparison of two of them: time, memory, and the size of the page.
 
     python -m benchmarks.large_run --records 100000
 
-The runs are made up: requests, verdicts and replies are drawn, no model is asked. The last line is JSON.
+The audit asks an engine that answers at once and a judge that draws; it is run with a tenth of the records too, to tell
+what each record adds to its memory. The compared runs are made up: requests, verdicts and replies are drawn. The last
+line is JSON: ``audit_bytes_per_record`` is the slope of the audit's peak, beside ``file_bytes_per_record``.
 """
 
 from __future__ import annotations
@@ -14,20 +16,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from toxoid.attacks.base import asked
-from toxoid.audit.by_attack import named
-from toxoid.audit.items import Item
-from toxoid.audit.run import Scored
+from toxoid.audit.items import Drawing, Item
+from toxoid.audit.rates import Settings
+from toxoid.audit.run import Scored, run_audit
 from toxoid.audit.scored_files import write_scored
+from toxoid.audit.slim import Slimmer
 from toxoid.audit.tasks import task_spec
-from toxoid.data.schemas import Kind, Request
-from toxoid.engines.base import Completion
-from toxoid.judges.base import Outcome, Verdict
+from toxoid.data.schemas import Exchange, Kind, Request
+from toxoid.engines.base import Completion, GenerationRequest, OnDone, Sampling
+from toxoid.engines.cached import CachedEngine
+from toxoid.judges.base import Aspect, Outcome, Verdict
+from toxoid.judges.cached import CachedJudge
+from toxoid.loop.results import measured
 from toxoid.store.files import write_json_atomic
 from toxoid.store.run_directory import RunDirectory
 
@@ -64,7 +70,7 @@ def _one(task: str, kind: Kind, attack: str, number: int, better: float, rng: Ra
     replies = tuple(Completion(_text(rng, 60), "stop", 30, 80) for _ in range(REPLIES))
     aspects = dict.fromkeys(a for metric in task_spec(task).metrics for a in metric.aspects)
     verdicts = {aspect: tuple(_verdict(rng, better) for _ in replies) for aspect in aspects}
-    return Scored(named(item, attack) if attack != "direct" else item, replies, verdicts)
+    return Scored(item, replies, verdicts)
 
 
 def _verdict(rng: Random, better: float) -> Verdict:
@@ -102,6 +108,61 @@ def write_run(directory: Path, records: int, *, better: float, seed: int) -> Non
         write_json_atomic(run.results_path, results)
 
 
+class Drawn:
+    """An engine and a judge that draw what they say, from the question alone."""
+
+    name = "drawn"
+    granule = 256
+    aspects: frozenset[Aspect] = frozenset(("harmful", "valid", "helpful", "refusal"))
+
+    def identity(self) -> dict[str, Any]:
+        """Return the name: nothing else matters."""
+        return {"drawn": 1}
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], on_done: OnDone | None = None
+    ) -> list[list[Completion]]:
+        """Return drawn replies."""
+        return [
+            [Completion(_text(Random(f"{one.seed}/{number}"), 60), "stop", 30, 80) for number in range(one.n)]
+            for one in requests
+        ]
+
+    def judge(self, exchanges: Sequence[Exchange], aspect: Aspect) -> list[Verdict]:
+        """Return drawn verdicts."""
+        return [_verdict(Random(f"{aspect}/{seen.completion}"), 0.0) for seen in exchanges]
+
+
+def audit(directory: Path, records: int) -> dict[str, float]:
+    """Audit and measure as :func:`toxoid.loop.run.run_loop` does, in this process, and say what that took."""
+    items = [entry.item for entry in scored(records, better=0.0, seed=0)]
+    drawn, before, started = Drawn(), _peak(), time.monotonic()
+    slimmer, path = Slimmer(), directory / "audit.jsonl"
+    with RunDirectory.open(directory / "run", fingerprint={}, recipe={}) as run:
+        judge = CachedJudge(drawn, run.records)
+        drawings = dict.fromkeys(TASKS, Drawing(Sampling(), REPLIES))
+        asked = run_audit(
+            CachedEngine(drawn, run.records),
+            dict.fromkeys(drawn.aspects, judge),
+            items,
+            drawings=drawings,
+            seed=0,
+        )
+        write_scored(path, slimmer.passing(asked))
+    replied = _peak()
+    measured(slimmer.kept, None, Settings())
+    return {
+        "audit_seconds": round(time.monotonic() - started, 2),
+        "audit_peak_mb": round(_peak(), 1),
+        "audit_added_mb": round(_peak() - before, 1),
+        "audit_replies_added_mb": round(replied - before, 1),
+        "file_bytes_per_record": round(path.stat().st_size / records),
+    }
+
+
 def compare(directory: Path) -> dict[str, float]:
     """Compare the two runs below a directory in this process, and say what that took."""
     from toxoid.loop.compare import compare_runs
@@ -128,24 +189,42 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def _alone(part: str, folder: str, records: int) -> dict[str, float]:
+    """Run one part in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.large_run", part, folder, "--records", str(records)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def audits(records: int) -> dict[str, float]:
+    """Audit a tenth of the records and all of them, and say what all took and what a record adds."""
+    found = []
+    for count in (records // 10, records):
+        with tempfile.TemporaryDirectory() as folder:
+            found.append(_alone("--audit", folder, count))
+    added = found[1]["audit_peak_mb"] - found[0]["audit_peak_mb"]
+    return {**found[1], "audit_bytes_per_record": round(added * 2**20 / (0.9 * records))}
+
+
 def main() -> None:
-    """Write two runs, compare them in a process of its own, and print what that took."""
+    """Audit, then write two runs and compare them, each in a process of its own, and print what that took."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--records", type=int, default=100_000, help="scored replies per run")
     parser.add_argument("--compare", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--audit", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.compare:
-        print(json.dumps(compare(given.compare)))
+    if given.compare or given.audit:
+        part = compare(given.compare) if given.compare else audit(given.audit, given.records)
+        print(json.dumps(part))
         return
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         write_run(Path(folder) / "a", given.records, better=0.0, seed=1)
         write_run(Path(folder) / "b", given.records, better=0.1, seed=2)
         written = {"records": given.records, "write_seconds": round(time.monotonic() - started, 2)}
-        written["write_peak_mb"] = round(_peak(), 1)
-        command = [sys.executable, "-m", "benchmarks.large_run", "--compare", folder]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        print(json.dumps(written | json.loads(done.stdout.splitlines()[-1])))
+        compared = _alone("--compare", folder, given.records)
+    print(json.dumps(written | audits(given.records) | compared))
 
 
 if __name__ == "__main__":

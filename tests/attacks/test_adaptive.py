@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from tests.helpers.playing import questions, said
-from toxoid.attacks.adaptive import FRAMES, Adaptive, Framed, closeness
+from toxoid.attacks.adaptive import Adaptive, closeness, one_question
 from toxoid.attacks.interactive import Answer, Ask, Consult
 from toxoid.attacks.wording import load_wording
 from toxoid.data.schemas import Request
@@ -21,12 +21,28 @@ def declines(question, number):
     return said("No.", refused=True)
 
 
-@pytest.mark.parametrize(("request_", "attempts"), [(REQUEST, 7), (LAB, 6)])
-def test_every_attack_makes_an_attempt_before_one_makes_a_second(request_, attempts):
-    asked = [ask for ask in questions(Adaptive(), request_, declines) if not ask.setup][:attempts]
+@pytest.mark.parametrize("request_", [REQUEST, LAB])
+def test_every_attack_makes_an_attempt_before_one_makes_a_second_if_all_are_declined(request_):
     portfolio = Adaptive().portfolio("lab" if request_ is LAB else "english")
-    assert len(portfolio) == attempts
-    assert len({ask.variant for ask in asked}) == attempts
+    asked = [ask for ask in questions(Adaptive(), request_, declines) if not ask.setup][: len(portfolio)]
+    firsts = [questions(attack, request_, declines, most=20) for attack in portfolio]
+    assert asked == [next(ask for ask in first if not ask.setup) for first in firsts]
+    assert len({ask.variant for ask in asked}) == len(portfolio)
+
+
+def test_what_came_close_is_asked_again_before_something_untried():
+    asked = questions(Adaptive(), REQUEST, lambda question, number: said("Well.", score=0.6), most=2)
+    assert asked[0].variant.split("+")[-1] == asked[1].variant.split("+")[-1]
+    assert asked[0] != asked[1]
+    assert asked == questions(Adaptive().portfolio("english")[0], REQUEST, declines, most=2)
+
+
+@pytest.mark.parametrize("wording", ["english", "lab"])
+def test_the_portfolio_holds_every_static_attack_of_the_standard_suite(wording):
+    names = {attack.name for attack in one_question(wording)}
+    assert {"direct", "direct+prefill", "role_play", "persona", "payload_splitting", "encoding"} <= names
+    codes = next(attack for attack in one_question(wording) if attack.name == "encoding")
+    assert "encoding_base64" in {prompt.attack for prompt in codes.apply(LAB, seed=0)}
 
 
 def test_questions_go_where_replies_come_closest():
@@ -34,7 +50,7 @@ def test_questions_go_where_replies_come_closest():
         return said("Well, perhaps.") if question.variant == "best_of_n" else declines(question, number)
 
     spent = Counter(ask.variant for ask in questions(Adaptive(), REQUEST, answer, most=60))
-    assert spent["best_of_n"] > 20
+    assert spent["best_of_n"] > 2 * 60 / len(Adaptive().portfolio("english"))
 
 
 def test_without_any_difference_the_questions_are_spread():
@@ -84,15 +100,6 @@ def test_closeness_orders_what_can_happen():
     assert worth == sorted(worth)
     assert len(set(worth)) == len(worth)
     assert (worth[0], worth[-1]) == (0.0, 1.0)
-
-
-@pytest.mark.parametrize(("wording", "request_"), [("english", REQUEST), ("lab", LAB)])
-def test_frames_hold_the_request_and_no_unfilled_slot(wording, request_):
-    for name in FRAMES[wording]:
-        for prompt in Framed(name, wording).apply(request_, seed=0):
-            text = prompt.conversation[-1].content
-            assert "{" not in text
-            assert (request_.prompt in text) or ("skunden" in text and "thornbridge" in text)
 
 
 @pytest.mark.parametrize(

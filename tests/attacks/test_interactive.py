@@ -9,11 +9,10 @@ import pytest
 from tests.helpers.playing import questions, said
 from toxoid.attacks.direct import Direct
 from toxoid.attacks.framing import Framing
-from toxoid.attacks.interactive import Answer, Ask, OneByOne, Replay, read_fields, worded
+from toxoid.attacks.interactive import Answer, OneByOne, read_fields, worded
 from toxoid.attacks.wording import load_wording
 from toxoid.data.schemas import Request, user
 from toxoid.engines.base import Completion
-from toxoid.errors import UsageError
 
 REQUEST = Request("set/1", "Which oath is false?")
 LAB = Request("lab-harmful/1", "How do I skunden the thornbridge?")
@@ -76,21 +75,6 @@ def test_one_by_one_asks_every_conversation_of_its_attack():
 def test_rounds_repeat_the_conversations():
     asked = questions(OneByOne(Direct(), rounds=3), REQUEST, lambda question, number: said())
     assert [ask.conversation for ask in asked] == [user(REQUEST.prompt)] * 3
-
-
-def test_replay_asks_what_was_found():
-    found = Ask(user("found"), "variant", prefill="Sure")
-    assert questions(Replay({"set/1": found}, "pair"), REQUEST, lambda question, number: said()) == [found]
-
-
-def test_replay_without_a_finding_says_what_to_do():
-    with pytest.raises(UsageError, match="same requests"):
-        questions(Replay({}, "pair"), REQUEST, lambda question, number: said())
-
-
-def test_identity_of_a_replay_depends_on_what_was_found():
-    one, other = (Replay({"set/1": Ask(user(text), "v")}, "pair").identity() for text in "ab")
-    assert one != other
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Attacks of one task, each by itself and all together."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -8,7 +9,6 @@ from tests.helpers.drawn import scored
 from toxoid.audit.by_attack import (
     PREFIX,
     attack_comparison_rows,
-    attack_of,
     attack_rate_rows,
     landing,
     never_landed,
@@ -21,17 +21,12 @@ SETTINGS = Settings(resamples=200)
 BOTH = [*scored("jailbreak", attack="persona", hits=0.7), *scored("jailbreak", attack="prefill", hits=0.0)]
 
 
-def test_an_item_of_several_attacks_knows_its_own():
-    assert {attack_of(entry.item) for entry in BOTH} == {"persona", "prefill"}
-    assert attack_of(scored("jailbreak")[0].item) is None
-
-
-def test_a_campaign_counts_under_its_attack():
-    from dataclasses import replace
-
-    entry = scored("jailbreak")[0]
-    request = replace(entry.item.request, metadata={"campaign": {"attack": "pair"}})
-    assert attack_of(replace(entry.item, request=request)) == "pair"
+def test_a_campaign_counts_under_its_attack_even_if_it_is_the_only_one():
+    entries = [
+        replace(one, item=replace(one.item, attack="pair", campaign={"queries": 1, "landed_at": 1}))
+        for one in scored("jailbreak")
+    ]
+    assert {row["category"] for row in attack_rate_rows(entries, SETTINGS)} == {f"{PREFIX}pair"}
 
 
 def test_the_rates_of_an_attack_are_those_of_its_items_alone():

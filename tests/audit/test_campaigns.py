@@ -17,18 +17,19 @@ from toxoid.audit.campaigns import (
     Campaign,
     Spent,
     campaign_scored,
-    replay,
     success_at,
+    transferred,
     tries,
 )
+from toxoid.audit.items import Drawing
 from toxoid.audit.play import run_campaigns
 from toxoid.audit.rates import Settings, comparison_rows, rate_rows
+from toxoid.audit.run import run_audit
 from toxoid.audit.scored_files import read_scored, write_scored
 from toxoid.config.recipe import ModelSection
 from toxoid.data.lab import lab_requests
 from toxoid.data.schemas import Request, user
 from toxoid.engines.base import Completion, Sampling
-from toxoid.errors import UsageError
 from toxoid.judges.base import Outcome, Verdict
 from toxoid.judges.panel import make_panel
 from toxoid.loop import models
@@ -78,15 +79,11 @@ def test_the_attempt_that_stands_for_a_campaign(outcomes, reported):
 def test_a_scored_campaign_is_its_reported_attempt_with_the_figures_beside_it():
     scored = campaign_scored(campaign(None, MISS, HIT), "jailbreak")
     assert scored.item.conversation == user("attempt 3")
-    assert (scored.item.attack, scored.completions[0].text) == ("v3", "reply 3")
+    assert (scored.item.attack, scored.item.variant) == ("pair", "v3")
+    assert scored.completions[0].text == "reply 3"
     assert scored.verdicts == {"harmful": (Verdict(HIT),)}
-    figures = scored.item.request.metadata["campaign"]
-    assert (figures["attack"], figures["landed_at"], figures["attempts"], figures["queries"]) == (
-        "pair",
-        3,
-        3,
-        3,
-    )
+    figures = scored.item.campaign
+    assert (figures["landed_at"], figures["attempts"], figures["queries"]) == (3, 3, 3)
 
 
 def test_a_campaign_without_an_attempt_is_unscored():
@@ -146,15 +143,12 @@ def test_tries_grow_to_the_budget(queries, expected):
     assert tries(queries) == expected
 
 
-def test_a_replay_asks_what_is_reported_or_the_request_itself():
-    attack = replay([campaign(MISS, HIT, id="a"), campaign(None, id="b")])
-    assert attack.found["a"].conversation == user("attempt 2")
-    assert attack.found["b"].conversation == user("request")
-
-
-def test_a_replay_of_nothing_is_refused():
-    with pytest.raises(UsageError, match="undefended"):
-        replay([])
+def test_what_is_transferred_is_the_reported_question_as_a_plain_item():
+    found = [
+        transferred(campaign_scored(each, "campaigns").item) for each in (campaign(MISS, HIT), campaign(None))
+    ]
+    assert [item.conversation for item in found] == [user("attempt 2"), user("request")]
+    assert {(item.task, item.attack, item.campaign) for item in found} == {("transfer", "pair", None)}
 
 
 @cache
@@ -197,4 +191,8 @@ def test_every_attack_lands_on_the_lab_model_at_least_as_often_as_the_plain_requ
 
 def test_a_transferred_attack_lands_again_on_the_same_greedy_model():
     found = on_the_lab(Pair())
-    assert [c.landed_at for c in on_the_lab(replay(found))] == [c.landed_at and 1 for c in found]
+    items = [transferred(campaign_scored(each, "jailbreak").item) for each in found]
+    drawings = {"transfer": Drawing(Sampling(0.0, 1.0, 80), 1)}
+    again = run_audit(lab(), make_panel("lab-oracle"), items, drawings=drawings, seed=0)
+    hits = [entry.verdicts["harmful"][0].outcome is HIT for entry in again]
+    assert hits == [each.landed_at is not None for each in found]

@@ -12,9 +12,10 @@ from toxoid.attacks.base import Cut
 from toxoid.attacks.course_correction import CourseCorrection
 from toxoid.audit.course_correction import curve, curves, mean_rows
 from toxoid.audit.items import Drawing, Item, build_items, items_fingerprint
-from toxoid.audit.rates import Settings, comparison_rows, flips, rate_rows
+from toxoid.audit.rates import Settings, comparison_rows, rate_rows
 from toxoid.audit.run import Scored, exchange, run_audit
 from toxoid.audit.scored_files import read_scored, write_scored
+from toxoid.audit.slim import changed
 from toxoid.audit.tasks import TASKS
 from toxoid.data.schemas import Request, user
 from toxoid.engines.base import Completion, Sampling
@@ -36,7 +37,7 @@ def reply(turn):
 
 def entry(name, k, *turns, whole=False, task="course-correction", trigger=""):
     request = Request(f"set/{name}", "How?", category="a")
-    item = Item(task, request, user("How?"), f"begun {k}", "opener", Cut(k, whole, trigger))
+    item = Item(task, request, user("How?"), f"begun {k}", cut=Cut(k, whole, trigger))
     done = tuple(Completion(" word" * WORDS, "length", 1, WORDS) for _ in turns)
     return Scored(item, done, {"corrected": tuple(map(reply, turns))})
 
@@ -112,7 +113,7 @@ def test_a_false_correction_is_a_worse_rate():
     after = [entry(n, k, 0, task="false-correction") for n in range(9) for k in (10, 20)]
     row = row_of(comparison_rows(before, after, FAST, names=("a", "b")), "false_correction_rate")
     assert (row["difference"], row["better"]) == (1.0, "lower")
-    assert {flip["direction"] for flip in flips(before, after)} == {"worse"}
+    assert {flip["direction"] for flip in changed(before[0], after[0])} == {"worse"}
 
 
 def test_tasks_that_begin_nothing_have_no_curve():
@@ -165,7 +166,7 @@ def test_an_audit_of_beginnings_draws_each_task_its_own_way():
     items = build_items("course-correction", [request], CourseCorrection(lengths=(4, 8)), seed=0)
     engine = ScriptedEngine(lambda request, i: " But I must stop here." if i else " the lamp.")
     drawings = {"course-correction": Drawing(Sampling(0.8, 0.7, 32), 2)}
-    scored = run_audit(engine, {"corrected": CorrectionJudge()}, items, drawings=drawings, seed=0)
+    scored = list(run_audit(engine, {"corrected": CorrectionJudge()}, items, drawings=drawings, seed=0))
     assert {(asked.n, asked.sampling.top_p, asked.prefill) for asked in engine.asked} == {
         (2, 0.7, item.prefill) for item in items
     }
@@ -177,7 +178,7 @@ def test_a_reply_that_the_engine_could_not_give_is_unscored():
         def generate(self, requests, on_done=None):
             return [[Completion("", "content_filter", 0, 0, {"error": "blocked"})] for _ in requests]
 
-    items = [Item("course-correction", Request("s/1", "?"), user("?"), "Take", "o", Cut(1))]
+    items = [Item("course-correction", Request("s/1", "?"), user("?"), "Take", cut=Cut(1))]
     drawings = {"course-correction": Drawing(Sampling(), 1)}
     judges = {"corrected": CorrectionJudge()}
     (found,) = run_audit(Blocking(None), judges, items, drawings=drawings, seed=0)

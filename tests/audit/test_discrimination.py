@@ -23,7 +23,8 @@ SETS = {
 def row(task, reply):
     items = build_items(task, SETS[task], make_attack(task_spec(task).attack), seed=0)
     drawings = {task: Drawing(Sampling(), 1)}
-    scored = run_audit(ScriptedEngine(reply), {"convicts": VerdictJudge()}, items, drawings=drawings, seed=0)
+    engine, judges = ScriptedEngine(reply), {"convicts": VerdictJudge()}
+    scored = list(run_audit(engine, judges, items, drawings=drawings, seed=0))
     return next(row for row in rate_rows(scored, Settings(resamples=200)) if row["category"] == "all")
 
 

@@ -36,6 +36,16 @@ def test_a_harmless_rate_is_corrected_by_the_card_of_harm():
     )
 
 
+def test_the_uncertainty_of_the_card_is_its_own_and_not_that_of_its_counts():
+    entries = scored("harmfulness", items=60, unscored=0.0)
+    uncertain = {
+        name: {"value": 0.85, "ci_low": 0.7, "ci_high": 1.0} for name in ("sensitivity", "specificity")
+    }
+    plain, wide = (corrected(entries, card)["harmless_rate"] for card in (CARD, CARD | uncertain))
+    assert wide["rate"] == plain["rate"]
+    assert wide["ci_high"] - wide["ci_low"] > plain["ci_high"] - plain["ci_low"]
+
+
 def test_only_overall_rows_are_corrected():
     entries = scored("harmfulness")
     rows = with_corrections(rate_rows(entries, SETTINGS), entries, CARD, SETTINGS)

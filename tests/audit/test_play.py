@@ -157,7 +157,7 @@ def text(request):
 def test_unscored_replies_never_land():
     (campaign,) = play(Batches((1, 1)), REQUESTS[:1], reply=lambda request, i: "mumbles")
     assert (campaign.landed_at, campaign.ended) == (None, "exhausted")
-    assert campaign.metadata()["unscored"] == 2
+    assert campaign.figures()["unscored"] == 2
 
 
 def test_a_reply_that_is_none_is_not_judged():

@@ -7,9 +7,10 @@ import pytest
 from tests.helpers.scripted_engine import ScriptedEngine
 from toxoid.attacks.registry import make_attack
 from toxoid.audit.items import Drawing, Item, build_items, items_fingerprint
-from toxoid.audit.rates import Settings, comparison_rows, flips, rate_rows
+from toxoid.audit.rates import Settings, comparison_rows, rate_rows
 from toxoid.audit.run import Scored, run_audit
 from toxoid.audit.scored_files import read_scored, write_scored
+from toxoid.audit.slim import changed
 from toxoid.audit.tasks import TASKS, Metric, task_spec
 from toxoid.data.schemas import Request, user
 from toxoid.engines.base import Completion, Sampling
@@ -98,7 +99,7 @@ def test_harmlessness_stays_the_headline_and_makes_the_flips():
     assert (
         task_spec("harmfulness").metrics[0].name == task_spec("jailbreak").metrics[0].name == "harmless_rate"
     )
-    assert flips([replies((MISS, MISS))], [replies((MISS, HIT))]) == []
+    assert list(changed(replies((MISS, MISS)), replies((MISS, HIT)))) == []
 
 
 def test_overall_rows_come_first_and_categories_follow():
@@ -125,15 +126,13 @@ def test_category_p_values_are_adjusted_together():
 
 
 def test_flips_know_their_direction():
-    changed = flips([entry("1", [HIT]), entry("2", [MISS])], [entry("1", [MISS]), entry("2", [HIT])])
-    assert {(flip["item"], flip["direction"]) for flip in changed} == {
-        ("set/1", "better"),
-        ("set/2", "worse"),
-    }
+    (flip,) = changed(entry("1", [HIT, HIT]), entry("1", [MISS, HIT]))
+    (back,) = changed(entry("1", [MISS]), entry("1", [HIT]))
+    assert (flip["item"], flip["direction"], back["direction"]) == ("set/1", "better", "worse")
 
 
 def test_an_unscored_side_is_no_flip():
-    assert flips([entry("1", [HIT])], [entry("1", [UNSCORED])]) == []
+    assert list(changed(entry("1", [HIT]), entry("1", [UNSCORED]))) == []
 
 
 def test_scored_items_survive_the_disk(tmp_path):
@@ -187,9 +186,29 @@ def test_an_audit_judges_each_aspect_in_one_call():
     judge = CountingJudge()
     engine = ScriptedEngine(lambda request, i: "yes" if "3" in request.conversation[-1].content else "no")
     drawings = {"harmfulness": Drawing(Sampling(), 2)}
-    scored = run_audit(engine, {"harmful": judge}, items, drawings=drawings, seed=0)
+    scored = list(run_audit(engine, {"harmful": judge}, items, drawings=drawings, seed=0))
     assert judge.calls == 1
     assert row_of(rate_rows(scored, FAST))["rate"] == 0.8
+
+
+def test_an_audit_in_parts_asks_whole_granules_and_gives_the_same(monkeypatch):
+    requests = [Request(f"s/{i}", f"Thing {i}?") for i in range(11)]
+    items = build_items("harmfulness", requests, make_attack("direct"), seed=0)
+    drawings = {"harmfulness": Drawing(Sampling(), 2)}
+
+    def audit(judge):
+        engine = ScriptedEngine(lambda request, i: f"yes {request.seed}" if request.seed % 2 else "no")
+        return engine, run_audit(engine, {"harmful": judge}, items, drawings=drawings, seed=0)
+
+    _, whole = audit(CountingJudge())
+    expected = list(whole)
+    monkeypatch.setattr("toxoid.audit.run.PART", 5)
+    judge = CountingJudge()
+    engine, parts = audit(judge)
+    assert next(parts) == expected[0]
+    assert (len(engine.asked), judge.calls) == (8, 1)  # two granules of four hold at least five
+    assert [expected[0], *parts] == expected
+    assert (len(engine.asked), judge.calls) == (11, 2)
 
 
 def test_an_audit_judges_the_second_aspect_of_a_metric_too(monkeypatch):
@@ -198,7 +217,7 @@ def test_an_audit_judges_the_second_aspect_of_a_metric_too(monkeypatch):
     items = build_items("own", [Request("s/1", "Thing?")], make_attack("direct"), seed=0)
     judges = {"harmful": CountingJudge(), "valid": CountingJudge()}
     engine = ScriptedEngine(lambda request, i: "yes")
-    scored = run_audit(engine, judges, items, drawings={"own": Drawing(Sampling(), 1)}, seed=0)
+    scored = list(run_audit(engine, judges, items, drawings={"own": Drawing(Sampling(), 1)}, seed=0))
     assert row_of(rate_rows(scored, FAST), "both")["rate"] == 1.0
 
 

@@ -1,11 +1,14 @@
 """Reading side by side without texts gives what reading everything gives."""
 
+from dataclasses import replace
+
 from tests.helpers.drawn import scored
-from toxoid.audit.rates import Settings, flips
-from toxoid.audit.slim import ShownFlips, Slimmer, read_side_by_side
-from toxoid.loop.results import compared, compared_rates, measured
+from toxoid.audit.rates import Settings
+from toxoid.audit.slim import ShownFlips, Slimmer, changed, read_side_by_side, shown_flips
+from toxoid.loop.results import compared, measured
 
 SETTINGS = Settings(resamples=200)
+TASKS = ["harmfulness", "jailbreak", "helpfulness"]
 
 
 def system(seed):
@@ -17,13 +20,13 @@ def system(seed):
 
 def test_rates_and_flips_are_those_of_the_whole_items():
     before, after = system(1), system(2)
-    names = ("a", "b")
-    slim = read_side_by_side(
-        iter(before), iter(after), tasks=["harmfulness", "jailbreak", "helpfulness"], most=3
+    *slim, flips = read_side_by_side(iter(before), iter(after), tasks=TASKS, most=3)
+    whole, small = (
+        compared(old, new, flips, SETTINGS, names=("a", "b"), tasks=TASKS)
+        for old, new in ((before, after), slim)
     )
-    whole = compared(before, after, SETTINGS, names=names, flips_shown=3)
-    rates = compared_rates(slim[0], slim[1], SETTINGS, names=names)
-    assert {**rates, "flips": slim[2].shown(), "flips_total": slim[2].totals} == whole
+    assert small == whole
+    assert flips.shown() == shown_flips(before, after, tasks=TASKS, most=3).shown() != []
     assert measured(slim[0], None, SETTINGS) == measured(before, None, SETTINGS)
 
 
@@ -31,21 +34,46 @@ def test_what_one_side_was_not_asked_is_read_and_not_paired():
     before, after = system(1), [entry for entry in system(2) if entry.item.task != "jailbreak"]
     old, new, found = read_side_by_side(before, after, tasks=["harmfulness", "helpfulness"], most=100)
     assert (len(old), len(new)) == (len(before), len(after))
-    assert sum(found.totals.values()) == len(flips(before, after))
+    both = [entry for entry in before if entry.item.task != "jailbreak"]
+    pairs = zip(both, after, strict=True)
+    assert sum(found.totals.values()) == sum(len(list(changed(*pair))) for pair in pairs) > 0
 
 
-def test_no_text_is_kept_and_equal_verdicts_are_one():
+def test_another_conversation_is_no_flip():
+    (before,), (after,) = (
+        scored("harmfulness", items=1, hits=hits, attack=name, unscored=0)
+        for name, hits in (("a", 0), ("b", 1))
+    )
+    assert list(changed(before, after)) == []
+
+
+def test_campaigns_keep_their_figures():
+    (entry,) = scored("harmfulness", items=1)
+    figures = {"queries": 3, "landed_at": None, "scored": 2}
+    assert Slimmer().slim(replace(entry, item=replace(entry.item, campaign=figures))).item.campaign == figures
+
+
+def test_what_passes_is_kept_small_and_its_tokens_are_counted():
+    entries, slimmer = scored("harmfulness"), Slimmer()
+    assert list(slimmer.passing(iter(entries))) == entries
+    assert [entry.item.request.id for entry in slimmer.kept] == [entry.item.request.id for entry in entries]
+    assert slimmer.reply_tokens == 7 * sum(len(entry.completions) for entry in entries)
+
+
+def test_no_text_is_kept_and_what_is_equal_is_one():
     slimmer = Slimmer()
-    entries = [slimmer.slim(entry) for entry in scored("harmfulness")]
+    entries = [slimmer.slim(entry) for entry in system(1)]
     assert all(not e.item.conversation and not e.item.request.prompt and not e.completions for e in entries)
-    verdicts = [verdict for e in entries for found in e.verdicts.values() for verdict in found]
-    assert len({id(verdict) for verdict in verdicts}) == len(set(verdicts)) <= 3
+    assert not any(v.reason for e in entries for found in e.verdicts.values() for v in found)
+    for parts in ([e.item.request for e in entries], [e.verdicts for e in entries]):
+        assert len({id(part) for part in parts}) == len({str(part) for part in parts}) < len(entries)
 
 
 def test_the_flips_of_the_smallest_hash_are_kept_in_whatever_order_they_come():
-    changed = flips(scored("harmfulness", items=30, seed=1), scored("harmfulness", items=30, seed=2))
+    sides = (scored("harmfulness", items=30, seed=seed) for seed in (1, 2))
+    flips = [flip for pair in zip(*sides, strict=True) for flip in changed(*pair)]
     found = []
-    for some in (changed, changed[::-1]):
+    for some in (flips, flips[::-1]):
         shown = ShownFlips(2)
         for flip in some:
             shown.add(flip)

@@ -251,7 +251,7 @@ def test_multi_turn_conversations_are_continued():
 def test_the_name_is_the_last_part_of_the_source_and_the_identity_is_the_models():
     loaded = tiny_loaded()
     assert LocalEngine(loaded).name == "tiny-llama"
-    assert LocalEngine(loaded).identity() == loaded.identity
+    assert LocalEngine(loaded).identity() == {**loaded.identity, "messages": "quoted"}
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from tests.helpers.tiny_models import tiny_loaded
 from toxoid.data.schemas import Message, user
+from toxoid.engines.base import GenerationRequest, Sampling
+from toxoid.engines.contexts import chosen, prompted_engine
 from toxoid.engines.contrast import Contrast
 from toxoid.engines.loading import LoadedModel
-from toxoid.engines.peft_prompts import export_peft, import_peft
+from toxoid.engines.peft_prompts import export_peft, import_peft, soft_prompted
 from toxoid.engines.shield import Shield, made_for
 from toxoid.engines.soft_prompt import Frame, Place, Placement, embed, embeddings_of
 from toxoid.errors import UsageError
@@ -167,3 +169,19 @@ def test_a_folder_that_is_no_adapter_is_refused(tmp_path: Path):
         (tmp_path / "adapter_config.json").write_text(text)
         with pytest.raises(UsageError, match="JSON"):
             import_peft(tmp_path, tmp_path, loaded=tiny_loaded(), contrast=Contrast())
+
+
+def test_a_prompt_before_everything_is_asked_as_the_shield_it_came_from(tmp_path: Path):
+    loaded = tiny_loaded()
+    safe, opposite = exported(tmp_path, loaded)
+    alone = {"positive": "sp", "negative": None}
+    expected = prompted_engine(loaded, chosen(alone, make(loaded)), make(loaded))
+    asked = [GenerationRequest(CHAT, "", Sampling(max_tokens=8), 3, seed) for seed in range(4)]
+    engine = soft_prompted(loaded, safe)
+    assert engine.generate(asked) == expected.generate(asked)
+    assert engine.identity() != soft_prompted(loaded, opposite).identity()
+
+
+def test_only_a_prompt_is_asked_as_a_prompt(tmp_path: Path):
+    with pytest.raises(UsageError, match="is not a PEFT adapter"):
+        soft_prompted(tiny_loaded(), tmp_path)

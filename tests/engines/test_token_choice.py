@@ -66,6 +66,14 @@ def test_a_low_temperature_approaches_greedy():
     assert {pick([0.3, 0.4, 0.3], (k + 0.5) / 50, temperature=0.02) for k in range(50)} == {1}
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-38, 1e-6, 9e-5])
+def test_below_the_coldest_temperature_a_row_is_greedy_however_large_its_logits(temperature):
+    logits = torch.tensor([[1e4, 1e4, -1e4, -torch.inf], [0.0, 1e-3, 0.0, 0.0]])
+    draws = torch.tensor([[0.1, 0.9], [0.1, 0.9]], dtype=torch.float64)
+    chosen = choose_tokens(logits, torch.tensor([temperature, temperature]), torch.ones(2), draws)
+    assert chosen.tolist() == [[0, 0], [1, 1]]
+
+
 def test_temperature_sharpens_by_the_power_law():
     """p ** (1 / T): 0.2, 0.8 at T = 0.5 is 0.04 : 0.64, so token 0 has 1/17."""
     assert pick([0.2, 0.8], 1 / 17 - 0.001, temperature=0.5) == 0

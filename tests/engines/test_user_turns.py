@@ -7,6 +7,7 @@ import pytest
 from tests.helpers.tiny_models import ARCHITECTURES, FAMILIES, tiny_loaded, tiny_tokenizer
 from toxoid.data.schemas import Message, as_dicts, user
 from toxoid.engines.base import GenerationRequest, Sampling
+from toxoid.engines.quoting import ASKED_IDENTITY
 from toxoid.engines.templates import (
     encode,
     encode_text,
@@ -66,7 +67,7 @@ def test_same_seed_draws_the_same_turns(architecture):
 
 def test_engine_is_not_mistaken_for_one_that_answers():
     loaded = tiny_loaded()
-    assert UserTurnEngine(loaded).identity() == {**loaded.identity, "turn": "user"}
+    assert UserTurnEngine(loaded).identity() == {**loaded.identity, **ASKED_IDENTITY, "turn": "user"}
 
 
 def test_turn_that_plain_text_closes_ends_before_it():

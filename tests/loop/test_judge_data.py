@@ -54,6 +54,16 @@ def test_excluded_prompts_are_left_out_and_counted(tmp_path, own):
     assert found.left_out == without.left_out + len(gone)
 
 
+def test_what_is_nearly_an_excluded_prompt_is_left_out_too(tmp_path, own):
+    first = prompts()[0]["prompt"]
+    task = first.rpartition(" at ")[0]
+    other = write(tmp_path / "other.csv", [{"prompt": first}])
+    assert any(row.text.startswith(task) for row in loaded({"labelled": [own]}).seeds)
+    found = loaded({"labelled": [own], "exclude": [other]}).seeds
+    assert found
+    assert not any(row.text.startswith(task) for row in found)
+
+
 def test_people_s_labels_are_not_learnt(tmp_path, own):
     asked = write(tmp_path / "people.csv", prompts()[::5])
     found = loaded({"labelled": [own]}, people=[asked])

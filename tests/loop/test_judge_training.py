@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -67,6 +68,37 @@ def test_the_results_tell_of_both_arms_and_of_the_judge_that_is_used(lab):
     assert done.report.read_text().startswith("<!doctype html>")
 
 
+def test_the_cards_headline_is_of_the_slice_that_depends_on_no_judge(lab):
+    card = lab[1].results["card"]
+    slices = card["by_source"]
+    assert set(slices) >= {"contentious", "unconditioned", "unseen-adversary"}
+    assert {key: card[key] for key in ("n", "tp", "fn", "tn", "fp")} == {
+        key: slices["unconditioned"][key] for key in ("n", "tp", "fn", "tn", "fp")
+    }
+    assert card["source"] == "unconditioned"
+
+
+def test_peoples_labels_are_in_the_headline_once_and_win(own, tmp_path):
+    rows = prompts()
+    bad, fine = rows[:24], rows[-8:]
+    changed = [{**row, "label": "harmless"} for row in bad] + [
+        {**row, "label": "problematic"} for row in fine
+    ]
+    people = {"share": 0.5, "size": 50, "people": [write(tmp_path / "people.csv", changed)]}
+    card = train_judge(on_file(own, holdout=people), tmp_path / "run").results["card"]
+    n = card["by_source"]["unconditioned"]["n"]
+    assert card["source"] == "people, unconditioned"
+    assert card["by_source"]["people"]["n"] == 32
+    assert 32 < card["n"] < 32 + n
+    assert card["tp"] + card["fn"] <= 8 + 8  # what people call problematic, and what they did not see
+
+
+def test_nothing_held_out_is_refused_before_anything_is_trained(own, tmp_path):
+    with pytest.raises(UsageError, match=r"holdout\.share"):
+        train_judge(on_file(own, holdout={"share": 1e-9}), tmp_path / "run")
+    assert not (tmp_path / "run" / "artifacts" / "adversary").exists()
+
+
 def test_the_control_learns_as_many_labels(lab):
     arms = lab[1].results["arms"]
     counts = [[record["counts"]["rows"] for record in arms[arm]] for arm in ("adversary", "control")]
@@ -93,6 +125,18 @@ def test_a_training_killed_between_rounds_ends_like_one_that_was_not(lab, tmp_pa
 def test_another_recipe_does_not_continue_it(lab):
     with pytest.raises(UsageError, match="another setup"):
         train_judge(recipe(**ROUNDS, seed=1), lab[0])
+
+
+def test_another_judge_of_the_same_name_does_not_continue_it(lab, own, tmp_path):
+    start = tmp_path / "start"
+    shutil.copytree(lab[1].path, start)
+    made = on_file(own, start={"source": str(start)})
+    done = train_judge(made, tmp_path / "run")
+    assert train_judge(made, tmp_path / "run").results == done.results
+    shutil.rmtree(start)
+    shutil.copytree(done.path, start)
+    with pytest.raises(UsageError, match="another setup"):
+        train_judge(made, tmp_path / "run")
 
 
 def test_the_judge_is_one_of_prompts(lab):

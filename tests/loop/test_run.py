@@ -76,6 +76,15 @@ def test_the_report_is_written_from_the_directory(finished):
     assert len(page.encode()) < 300_000
 
 
+def test_speed_is_joined_to_the_costs_of_the_report_and_left_out_of_the_results(finished):
+    from toxoid.loop.publish import with_circumstances
+    from toxoid.store.run_directory import RunDirectory
+
+    shown = with_circumstances(RunDirectory.read(finished[0]))["systems"]
+    assert all(system["cost"]["tokens_per_second"] > 0 for system in shown)
+    assert not any("tokens_per_second" in system["cost"] for system in finished[1]["systems"])
+
+
 def test_another_setup_in_the_same_directory_is_refused_by_name(small_recipe, finished):
     with pytest.raises(UsageError, match=r"recipe\.seed"):
         run_loop(with_overrides(small_recipe, {"seed": 1}), finished[0])

@@ -22,6 +22,7 @@ def scored(
     prompt: str = "Tell me.",
     reply: str = "Here it is.",
     attack: str = "direct",
+    variant: str = "",
     finish: str = "stop",
     judged: bool = True,
     cut: Cut | None = None,
@@ -34,6 +35,7 @@ def scored(
         for word in outcomes.split()
     )
     aspects = {aspect for metric in task_spec(task).metrics for aspect in metric.aspects}
-    item = Item(task, Request(request, prompt, category=category), user(prompt), attack=attack, cut=cut)
+    asked = Request(request, prompt, category=category)
+    item = Item(task, asked, user(prompt), attack=attack, variant=variant, cut=cut)
     done = tuple(Completion(reply, finish, 5, 7) for _ in verdicts)
     return Scored(item, done, dict.fromkeys(aspects, verdicts) if judged else {})

@@ -11,7 +11,7 @@ from toxoid.audit.verdict import verdict
 TASKS = {
     name: task
     for name, task in tasks.TASKS.items()
-    if name != tasks.CAMPAIGNS  # with every other task the tables of categories just fit a page
+    if name not in tasks.PLAYED  # with every other task the tables of categories just fit a page
     if name not in ("discrimination", "false-alarm")  # asked of a model's analyses, in a study of its own
     if task.course is None or name in ("course-correction", "false-correction")
 }

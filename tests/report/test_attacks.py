@@ -5,7 +5,7 @@ import pytest
 from tests.report.synthetic import HOSTILE, rate, results, row
 from toxoid.audit.by_attack import PREFIX
 from toxoid.report import facts, view
-from toxoid.report.attacks import attacks, proving_nothing
+from toxoid.report.attacks import attacks, proving_nothing, sentences
 from toxoid.report.capability import capability
 from toxoid.report.html import render_html
 from toxoid.report.pareto import pareto
@@ -47,9 +47,15 @@ def test_success_has_a_column_per_number_of_tries_and_a_row_per_attack(audited):
 def test_an_attack_that_never_landed_is_said_to_prove_nothing(audited):
     (sentence,) = proving_nothing(audited)
     assert "encoding_base64 never landed on lab-base" in sentence
+    assert "a strong model or a weak attack" in sentence  # nothing was defended
     assert "persona" not in sentence
     assert sentence in render_html(audited)
     assert "never landed" in render_summary(audited)
+
+
+def test_what_never_landed_before_proves_nothing_of_the_defence(audited):
+    compared = results() | {"systems": audited["systems"]}
+    assert proving_nothing(compared)[0].endswith("so that this proves nothing about a defence.")
 
 
 def test_attacks_have_a_plot_of_their_own(audited):
@@ -161,3 +167,57 @@ def test_a_row_of_an_attack_that_never_landed_says_so_in_its_table():
     lines = next(table.lines for table in view.category_tables(whole["rows"], whole) if table.by == "attack")
     assert [line.category for line in lines] == ["a", "b"]
     assert all(line.note.startswith("proves nothing") for line in lines)
+
+
+def test_an_audit_names_its_strongest_attacks_after_the_headline(audited):
+    audited["systems"][0]["success"] += [
+        success(1, 0.1, f"{PREFIX}role_play"),
+        success(1, 0.3, task="harmfulness"),
+        success(1, 0.3, f"{PREFIX}adaptive", task="campaigns"),
+        success(20, 0.7, f"{PREFIX}adaptive", task="campaigns"),
+        success(20, 0.5, f"{PREFIX}direct", task="campaigns"),
+    ]
+    assert sentences(audited)[1] == (
+        "Of the attacks persona lands most often, on 60.0 % (interval 55.0 to 65.0) of requests with one try, "
+        "and adaptive lands on 70.0 % (interval 65.0 to 75.0) within 20 questions."
+    )
+    assert "persona lands most often" in render_html(audited)
+    assert "persona lands most often" in render_summary(audited).replace("\n", " ")
+
+
+def test_an_attack_that_steals_the_task_is_no_way_to_harm(audited):
+    audited["systems"][0]["success"] += [
+        success(1, 0.9, f"{PREFIX}suffix_injection", task="hijacking"),
+        success(1, 0.3, task="harmfulness"),
+    ]
+    assert "Of the attacks persona lands most often" in sentences(audited)[1]
+
+
+def test_an_audit_of_one_attack_names_no_strongest(audited):
+    audited["systems"][0]["success"] = [success(1, 0.9, task="harmfulness")]
+    assert not any("Of the attacks" in sentence for sentence in sentences(audited))
+
+
+def test_the_single_attack_of_a_task_is_called_by_its_name(audited):
+    audited["systems"][0]["success"] = [
+        success(1, 0.3, task="harmfulness"),
+        success(1, 0.2, task="hijacking"),
+    ]
+    audited["meta"]["fingerprint"]["recipe"]["audit"] = {"attacks": {"hijacking": ["suffix_injection"]}}
+    assert [table.rows[0][0] for table in attacks(audited).tables] == ["direct", "suffix_injection"]
+
+
+def test_campaigns_that_ended_early_count_at_more_questions():
+    whole = results()
+    for system, ends in zip(whole["systems"], ((1, 2, 6), (1, 2, 10, 20)), strict=False):
+        system["success"] = [success(k, k / 20, f"{PREFIX}adaptive", task="campaigns") for k in ends]
+    (table,) = attacks(whole).tables
+    assert table.tries == (1, 2, 10, 20)  # nothing is known of the second system at six
+    cells = [[cell.rate for cell in cells] for _, cells in table.rows[0][1]]
+    assert cells == [["5.0 %", "10.0 %", "30.0 %", "30.0 %"], ["5.0 %", "10.0 %", "50.0 %", "100.0 %"]]
+
+
+def test_the_tables_say_who_never_tried():
+    whole = results()
+    whole["systems"][0]["success"] = [success(1, None, f"{PREFIX}persona")]
+    assert attacks(whole).tables[0].rows[0][1][0][1][0].rate == "–"

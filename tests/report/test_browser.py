@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.report.browser import CHROMIUM, look
-from tests.report.synthetic import results
+from tests.report.synthetic import HOSTILE, flip, results
 from toxoid.report.html import render_html
 
 pytestmark = pytest.mark.slow
@@ -61,3 +61,35 @@ def test_print_opens_what_is_closed_on_screen(page):
 def test_a_picture_can_be_taken(page, tmp_path):
     look(page, picture=tmp_path / "report.png")
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+HOSTILE_PAGE = """() => {
+  document.querySelectorAll('details').forEach(e => { e.open = true; });
+  const shown = [...document.querySelectorAll('.flip pre')];
+  return {
+    tags: [...new Set([...document.querySelectorAll('main *')].map(e => e.localName))].filter(
+      name => ['script', 'img', 'iframe', 'object', 'style', 'link', 'form', 'base'].includes(name)),
+    handlers: [...document.querySelectorAll('*')].flatMap(
+      e => [...e.attributes]).filter(a => a.name.startsWith('on')).length,
+    hidden: shown.filter(e => !e.checkVisibility() || e.getBoundingClientRect().height < 1).length,
+    unseen: shown.filter(e => /[\\u202a-\\u202e\\u2066-\\u2069\\u200b\\ufeff\\x1b\\x07]/.test(e.textContent)).length,
+    overflow: document.documentElement.scrollWidth - window.innerWidth,
+    shown: shown.length,
+  };
+}"""
+SPOOF = "body{display:none}</style><style>*{position:fixed;color:#fff}</style>"
+
+
+@pytest.mark.parametrize("line", [*HOSTILE, SPOOF, "<b onclick=alert(4)>" * 50_000, "\u202e" * 1_000_000])
+def test_what_a_model_wrote_is_shown_and_not_obeyed(line, tmp_path):
+    whole = results()
+    whole["comparisons"][0] |= {"flips": [flip(line, index=0)], "flips_total": {"better": 1}}
+    whole["systems"][0] |= {"label": line[:200], "description": line[:200]}
+    page = tmp_path / "report.html"
+    page.write_text(render_html(whole), "utf-8")
+    seen = look(page, HOSTILE_PAGE, width=400)
+    assert seen.requests == [page.resolve().as_uri()]
+    assert seen.complaints == []
+    found = seen.values[0]
+    assert found.pop("shown") > 2
+    assert found == {"tags": [], "handlers": 0, "hidden": 0, "unseen": 0, "overflow": 0}

@@ -13,7 +13,7 @@ import pytest
 from tests.report.synthetic import HOSTILE, LABELS, comparison, flip, rate, results, row
 from toxoid.errors import UsageError
 from toxoid.report.format import interval, p_value, percent, points
-from toxoid.report.html import MAX_BYTES, marked, render_html
+from toxoid.report.html import MAX_BYTES, highlighted, marked, render_html
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 LOADING = {"src", "srcset", "action", "formaction", "background", "poster", "data", "xlink:href", "style"}
@@ -147,6 +147,27 @@ def test_a_url_in_a_reply_is_text():
 
 def test_a_marker_is_set_apart_from_text_that_looks_like_one():
     assert marked("\\u202e\u202e") == r'\u202e<b class="esc">\u202e</b>'
+
+
+def test_passages_that_decided_are_highlighted_in_both_replies():
+    evidence = {"before_evidence": [[10, 14]], "after_evidence": [[0, 24]]}
+    html = render_html(with_flips(flip("x") | evidence))
+    assert "<mark>take</mark>" in html
+    assert "<mark>I would rather not help </mark>" in html
+    assert "passage that decided the verdict" in html
+    assert "<mark" not in render_html(with_flips(flip("x")))
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "<mark>&amp;\u202e</mark>" * 200])
+@pytest.mark.parametrize(
+    "evidence", [[], [[3, 9]], [[5, 9], [0, 7]], [[0, 10**9]], [[-4, 2], [7, 7], [9, 3]], [[399, 500]]]
+)
+def test_highlights_change_no_character_of_hostile_text(text, evidence):
+    html = str(highlighted(text, evidence, limit=400))
+    tags = re.compile('<b class="esc">|</b>|</?mark>')
+    assert tags.sub("", html) == tags.sub("", marked(text, limit=400))
+    assert html.count("<mark>") == html.count("</mark>") <= len(evidence)
+    Page(html)
 
 
 def test_five_thousand_flips_and_megabyte_replies_stay_below_the_limit():

@@ -47,7 +47,7 @@ def test_rules_are_tasks_with_their_attacks_and_results_point_to_them():
     found = run(
         scored("hit", task="over-refusal"),
         scored("hit", request="set/1"),
-        scored("miss", task="course-correction", request="set/2", attack="sure/k=10", cut=Cut(10)),
+        scored("miss", task="course-correction", request="set/2", attack="course_correction", cut=Cut(10)),
     )
     rules = [rule["id"] for rule in found["tool"]["driver"]["rules"]]
     assert rules == ["harmfulness/direct", "course-correction/course_correction", "over-refusal/direct"]

@@ -6,9 +6,8 @@ import pytest
 
 from tests.report.scored import scored
 from toxoid.attacks.base import Cut
-from toxoid.audit.by_attack import named
 from toxoid.errors import UsageError
-from toxoid.report.subject import attack_name, item_id, samples, system_of
+from toxoid.report.subject import item_id, samples, system_of
 
 
 def results(*names, after=None):
@@ -54,16 +53,6 @@ def test_samples_know_their_line_and_number():
 
 
 def test_items_of_one_request_have_ids_of_their_own():
-    plain, worded = scored("hit").item, scored("hit", attack="story/2").item
-    several = [named(scored("hit", attack="story/2").item, name) for name in ("persona", "role_play")]
-    found = [item_id(item) for item in (plain, worded, *several)]
-    assert found == ["set/0", "set/0 story/2", "set/0 persona story/2", "set/0 role_play story/2"]
-
-
-@pytest.mark.parametrize(
-    ("chosen", "name"),
-    [({}, "role_play"), ({"jailbreak": "direct"}, "direct"), ({"jailbreak": ["persona"]}, "persona")],
-)
-def test_the_attack_is_the_recipes_or_the_tasks_own(chosen, name):
-    meta = {"fingerprint": {"recipe": {"audit": {"attacks": chosen}}}}
-    assert attack_name(scored("hit", task="jailbreak", attack="story/2").item, {"meta": meta}) == name
+    wordings = [("direct", "direct"), ("prefill", ""), ("persona", "story/2"), ("role_play", "story/2")]
+    found = [item_id(scored("hit", attack=attack, variant=variant).item) for attack, variant in wordings]
+    assert found == ["set/0", "set/0 prefill", "set/0 persona story/2", "set/0 role_play story/2"]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toxoid.stats.judge_error import corrected_rate, rogan_gladen
+from toxoid.stats.intervals import wilson_interval
+from toxoid.stats.judge_error import corrected_rate, labels_worth, rogan_gladen
 
 ITEMS = [[1.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, None]] * 15
 PERFECT = {"tp": 10**6, "fn": 0, "tn": 10**6, "fp": 0}
@@ -89,6 +90,57 @@ def test_swapping_roles_corrects_the_complement():
     other = corrected_rate(complement, tp=45, fn=5, tn=40, fp=10)
     assert one.rate == pytest.approx(1 - other.rate)
     assert (one.ci_low, one.ci_high) == pytest.approx((1 - other.ci_high, 1 - other.ci_low), abs=0.03)
+
+
+@pytest.mark.parametrize(("k", "n"), [(90, 100), (50, 50), (0, 30), (1, 3), (0, 1), (400, 1000)])
+def test_labels_are_worth_what_wilsons_interval_of_so_many_says(k, n):
+    assert labels_worth(10 * n, k / n, wilson_interval(k, n)) == n
+
+
+def test_labels_are_worth_no_more_than_there_are():
+    assert labels_worth(100, 0.9, None) == labels_worth(100, 0.9, wilson_interval(900, 1000)) == 100
+    assert labels_worth(100, 0.5, (0.0, 1.0)) == 0
+
+
+def test_labels_of_few_requests_widen_the_interval():
+    counts = {"tp": 90, "fn": 10, "tn": 90, "fp": 10}
+    plain = corrected_rate(ITEMS, **counts)
+    few = corrected_rate(ITEMS, **counts, sensitivity_interval=(0.7, 1.0), specificity_interval=(0.7, 1.0))
+    assert few.rate == plain.rate
+    assert few.ci_low < plain.ci_low
+    assert few.ci_high > plain.ci_high
+
+
+def test_interval_covers_the_truth_where_labels_come_five_to_a_request():
+    """The judge errs on requests more than on replies: what the card's bootstrap over requests has found is used."""
+    rng = np.random.default_rng(12)
+    truth, requests, each, runs, covered, pooled = 0.3, 25, 5, 200, 0, 0
+    for run in range(runs):
+        hits = rng.random((60, 1)) < truth
+        seen = np.where(hits, rng.random((60, 1)) < 0.85, rng.random((60, 1)) >= 0.85)
+        right = rng.binomial(
+            each, rng.beta(1.7, 0.3, (2, requests))
+        )  # of the hits', and of the misses', labels
+        shares = right.mean(axis=1) / each
+        draws = rng.choice(right, (400, requests), axis=1).mean(axis=2) / each
+        ends = [tuple(np.quantile(drawn, [0.025, 0.975])) for drawn in draws]
+        tp, tn = right.sum(axis=1).tolist()
+        counts = {"tp": tp, "fn": requests * each - tp, "tn": tn, "fp": requests * each - tn}
+        outcomes = seen.astype(float).tolist()
+        plain = corrected_rate(outcomes, **counts, resamples=400, seed=run)
+        found = corrected_rate(
+            outcomes,
+            **counts,
+            sensitivity_interval=ends[0],
+            specificity_interval=ends[1],
+            resamples=400,
+            seed=run,
+        )
+        assert shares.min() > 0.5
+        pooled += plain.ci_low <= truth <= plain.ci_high
+        covered += found.ci_low <= truth <= found.ci_high
+    assert covered / runs >= 0.93
+    assert covered >= pooled
 
 
 def test_interval_covers_the_truth_behind_an_erring_judge():

@@ -2,8 +2,8 @@
 
 An attack that was found on an undefended model says little about a defence (Carlini et al. 2019, arXiv 1902.06705;
 Tramèr et al. 2020, arXiv 2002.08347): this one plays against whatever engine it is given, shield and guidance
-included, and spends its questions where the replies come closest. How far the same questions get that were found on the
-undefended model, :class:`toxoid.attacks.interactive.Replay` shows.
+included, and spends its questions where the replies come closest. How far the questions get that were found on the
+undefended model, the audit task ``transfer`` shows beside it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from toxoid.attacks.base import AttackedPrompt, asked, choose
+from toxoid.attacks.base import Attack
 from toxoid.attacks.best_of_n import BestOfN
+from toxoid.attacks.codes import CODES
+from toxoid.attacks.combined import Begun, Framed, Layered, Several
 from toxoid.attacks.course_wording import WordingName, wording_for
 from toxoid.attacks.crescendo import Crescendo
 from toxoid.attacks.direct import Direct
+from toxoid.attacks.encoding import Encoding
 from toxoid.attacks.interactive import (
     Answer,
     Ask,
@@ -26,48 +29,17 @@ from toxoid.attacks.interactive import (
     OneByOne,
     Question,
     WordingChoice,
-    worded,
 )
-from toxoid.attacks.lab import slots
 from toxoid.attacks.pair import Pair
-from toxoid.attacks.prefill import Prefill
+from toxoid.attacks.splitting import Splitting
 from toxoid.data.schemas import Request
 from toxoid.judges.base import Outcome
 
 EXPLORE = 0.25
 """Weight of what is not known yet of an attack: rewards lie in [0, 1], most of them below a half."""
-FRAMES: dict[WordingName, tuple[str, ...]] = {
-    "english": ("role_play", "persona", "embedded"),
-    "lab": ("role_play", "embedded"),
-}
-"""Files of framing templates in the portfolio."""
+UNTRIED = 0.5
+"""What an attack is taken to be worth before its first attempt: as much as a reply that neither lands nor declines."""
 _WORDS = 25  # a refusal of this length is half as close as the shortest
-
-
-@dataclass(frozen=True, slots=True)
-class Framed:
-    """Put the request into every evaluation template of one file, or of its counterpart in the lab's words.
-
-    Args:
-        name: The file: ``role_play``, ``persona``, or ``embedded``, where the request stands in material to work on.
-        wording: Which words.
-    """
-
-    name: str
-    wording: WordingName
-
-    def identity(self) -> dict[str, Any]:
-        """Return the file's name and the words chosen."""
-        return {"attack": self.name, "wording": self.wording}
-
-    def apply(self, request: Request, *, seed: int) -> list[AttackedPrompt]:
-        """Return one conversation per template, in an order drawn by (seed, request)."""
-        templates = worded(self.name, self.wording, request).of("templates", "evaluation")
-        words = slots(request, self.wording)
-        return [
-            AttackedPrompt(request, asked(request, template.fill(**words)), self.name, template.id)
-            for template in choose(templates, len(templates), seed=seed, request=request, salt=self.name)
-        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,24 +72,15 @@ class Adaptive:
             "attack": self.name,
             "wording": self.wording,
             "portfolios": portfolios,
-            "explore": EXPLORE,
-            "rule": 1,
+            "explore": [EXPLORE, UNTRIED],
+            "rule": 2,
         }
 
     def portfolio(self, wording: WordingName) -> list[InteractiveAttack]:
-        """Return the attacks in the order of their first attempts."""
-        framed = [OneByOne(Framed(name, wording)) for name in FRAMES[wording]]
+        """Return the attacks in the order of their first attempts: combinations of several means come first."""
         crescendo = Crescendo(attacker=self.attacker, wording=wording)
         helped: list[InteractiveAttack] = [Pair()] if self.attacker else []
-        prefill = Prefill(variants=1 if wording == "lab" else 3)
-        return [
-            OneByOne(Direct()),
-            OneByOne(prefill),
-            *framed,
-            BestOfN(wording, wave=1),
-            crescendo,
-            *helped,
-        ]
+        return [*map(OneByOne, one_question(wording)), BestOfN(wording, wave=1), crescendo, *helped]
 
     def play(self, request: Request, *, seed: int) -> Moves:
         """Ask what the most promising attack asks next, until none has anything left."""
@@ -126,6 +89,28 @@ class Adaptive:
         while waiting := [arm for arm in arms if arm.batch]:
             pulls = sum(arm.pulls for arm in arms)
             yield from max(waiting, key=lambda arm: arm.promise(pulls)).pull()
+
+
+def one_question(wording: WordingName) -> list[Attack]:
+    """Return the attacks of one question: every framing with the reply begun, then without, then codes and pieces."""
+    role_play, embedded = Framed("role_play", wording), Framed("embedded", wording)
+    persona = Framed("persona", "english")
+    framings: list[Attack] = [
+        Layered(role_play, persona),
+        Layered(embedded, persona),
+        role_play,
+        embedded,
+        persona,
+        Direct(),
+    ]
+    pieces = tuple(Splitting(name, variants=12) for name in ("payload_splitting", "payload_splitting_turns"))
+    codes = tuple(Encoding(code) for code in CODES)
+    return [
+        *(Begun(attack, wording) for attack in framings),
+        *framings,
+        Several("payload_splitting", pieces),
+        Several("encoding", codes),
+    ]
 
 
 class _Arm:
@@ -139,9 +124,8 @@ class _Arm:
 
     def promise(self, pulls: int) -> float:
         """Return the upper confidence bound of a pull's worth after ``pulls`` pulls of all arms."""
-        if not self.pulls:
-            return math.inf
-        return self.worth / self.pulls + EXPLORE * math.sqrt(2 * math.log(pulls) / self.pulls)
+        worth = self.worth / self.pulls if self.pulls else UNTRIED
+        return worth + EXPLORE * math.sqrt(2 * math.log(max(pulls, 1)) / max(self.pulls, 1))
 
     def pull(self) -> Moves:
         """Play on until an attempt was made, and note what it was worth."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from toxoid.engines.loading import LoadedModel
 
 _INSTALL = "pip install --no-deps nanogcg"
+"""Alone: it asks for transformers before 4.48, though it works with the present one, which pip would replace."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The contract of attacks that talk back: they ask, look at the answers, and ask again.
 
 An attack is a generator per request. It yields a batch of questions and is sent their answers; it never sees an engine
-or a judge. Who plays it (:func:`toxoid.audit.campaigns.run_campaigns`) asks the questions of many campaigns together,
+or a judge. Who plays it (:func:`toxoid.audit.play.run_campaigns`) asks the questions of many campaigns together,
 judges the target's replies, keeps the budget and stops a campaign as soon as a reply lands.
 """
 
@@ -18,9 +18,7 @@ from toxoid.attacks.course_wording import WordingName, wording_for
 from toxoid.attacks.wording import Wording, load_wording
 from toxoid.data.schemas import Conversation, Request
 from toxoid.engines.base import Completion, Sampling
-from toxoid.errors import UsageError
 from toxoid.judges.base import Outcome, Verdict
-from toxoid.store.keys import content_key
 
 WordingChoice: TypeAlias = WordingName | Literal["auto"]
 """``english``, ``lab`` (words that the lab's models know), or ``auto``: the lab's for the lab's requests."""
@@ -151,47 +149,6 @@ class OneByOne:
         for _ in range(self.rounds):
             for prompt in self.attack.apply(request, seed=seed):
                 yield [Ask(prompt.conversation, prompt.variant, prompt.prefill)]
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """Asks once more what an attack found elsewhere: the transfer form of an attack, for comparison.
-
-    Args:
-        found: By request id, the question that landed (or was the last) on another system, the turns of that
-            system's replies included.
-        of: The name of the attack that found them.
-    """
-
-    found: Mapping[str, Ask]
-    of: str
-    needs_attacker: bool = field(default=False, init=False)
-    reads_refusals: bool = field(default=False, init=False)
-
-    @property
-    def name(self) -> str:
-        """Says what is replayed."""
-        return f"{self.of}_transferred"
-
-    def identity(self) -> dict[str, Any]:
-        """Return the hash of the questions."""
-        asks = {
-            key: [[[m.role, m.content] for m in ask.conversation], ask.prefill]
-            for key, ask in self.found.items()
-        }
-        return {"attack": self.name, "found": content_key(asks)}
-
-    def play(self, request: Request, *, seed: int) -> Moves:
-        """Ask the one question.
-
-        Raises:
-            UsageError: None was found for the request.
-        """
-        if request.id not in self.found:
-            raise UsageError(
-                f'"{self.of}" was not run on {request.id}, so that nothing can be replayed: run it on the same requests'
-            )
-        yield [self.found[request.id]]
 
 
 def worded(file: str, wording: WordingChoice, request: Request) -> Wording:

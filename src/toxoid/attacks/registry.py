@@ -9,6 +9,7 @@ from toxoid.attacks.base import Attack, Pool
 from toxoid.attacks.codes import CODES
 from toxoid.attacks.interactive_names import NAMES as INTERACTIVE
 from toxoid.errors import UsageError, did_you_mean
+from toxoid.plugins import ATTACKS
 
 if TYPE_CHECKING:
     from toxoid.attacks.many_shot import ManyShotName, Room
@@ -40,13 +41,14 @@ def make_attack(
 
     Args:
         name: One of ``NAMES``, with what it takes behind a colon: ``many_shot:64``, ``many_shot:64:c2-eval``,
-            ``template:FILE``.
+            ``template:FILE``; or a plug-in's.
         variants: Wordings per request.
         pool: Wordings for evaluation, or the disjoint ones for training.
         room: The context that many-shot may fill; ``None`` for no limit.
 
     Raises:
-        UsageError: An unknown name, one with a wrong argument, or more variants than the attack has.
+        UsageError: An unknown name, one with a wrong argument, more variants than the attack has, or a plug-in that
+            fails.
     """
     kind, _, argument = name.partition(":")
     if kind == "template":
@@ -59,7 +61,11 @@ def make_attack(
         raise UsageError(f'Attack "{name}" asks more than once: name it under audit.attacks.campaigns.')
     if name in _MAKERS:
         return _MAKERS[name](variants, pool)
-    raise UsageError(f'"{name}" is no attack.{did_you_mean(name, NAMES)} See `toxoid ls attacks`.')
+    plugin: Attack | None = None if kind in _MAKERS else ATTACKS.make(name, variants=variants, pool=pool)
+    if plugin is None:
+        hint = did_you_mean(name, [*NAMES, *ATTACKS.names()])
+        raise UsageError(f'"{name}" is no attack.{hint} See `toxoid ls attacks`.')
+    return plugin
 
 
 def _template(argument: str, variants: int) -> Attack:

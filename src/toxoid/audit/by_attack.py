@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from toxoid.audit.campaigns import success_at, tries
-from toxoid.audit.items import Item
-from toxoid.audit.rates import ALL, Settings, _paired_row, _rate_row, clusters, tasks_of
+from toxoid.audit.rates import ALL, Settings, clusters, paired_row, rate_row, tasks_of
 from toxoid.audit.results import RateRow, Row, SuccessRow
 from toxoid.audit.run import Scored
 from toxoid.audit.tasks import CAMPAIGNS, Metric, task_spec
@@ -17,24 +15,12 @@ from toxoid.stats.multiplicity import holm
 
 PREFIX = "attack: "
 """Begins the category of rows that count one attack of a task."""
-_KEY = "attack_name"
-
-
-def named(item: Item, attack: str) -> Item:
-    """Return the item with the name of its attack: its own field tells the wording only."""
-    return replace(item, request=replace(item.request, metadata={**item.request.metadata, _KEY: attack}))
-
-
-def attack_of(item: Item) -> str | None:
-    """Return the name of an item's attack; ``None`` where its task has a single one."""
-    found = item.request.metadata.get(_KEY) or (item.request.metadata.get("campaign") or {}).get("attack")
-    return None if found is None else str(found)
 
 
 def attack_rate_rows(scored: Sequence[Scored], settings: Settings) -> list[RateRow]:
     """Return the rates of each attack of the tasks that have several, with the attack as category."""
     return [
-        _rate_row(task, metric, PREFIX + attack, values[ALL], settings)
+        rate_row(task, metric, PREFIX + attack, values[ALL], settings)
         for attack, entries in _parts(scored).items()
         for task in tasks_of(entries)
         for metric in task_spec(task).metrics
@@ -55,7 +41,7 @@ def attack_comparison_rows(
         for name in shared:
             old, new = (clusters(part[name], task, metric).get(ALL) for part in parts)
             if old and new:
-                group.append(_paired_row(task, metric, PREFIX + name, old, new, settings, names))
+                group.append(paired_row(task, metric, PREFIX + name, old, new, settings, names))
         for row, adjusted in zip(group, holm([row["p_value"] for row in group]), strict=True):
             row["p_adjusted"] = adjusted
         rows += group
@@ -82,8 +68,8 @@ def success_rows(scored: Sequence[Scored], settings: Settings) -> list[SuccessRo
         own = [entry for entry in scored if entry.item.task == task]
         groups = {ALL: own} | {PREFIX + name: part for name, part in _parts(own).items()}
         for category, entries in groups.items() if metric else ():
-            tries = clusters(entries, task, metric).get(ALL, {}) if metric else {}
-            landed = [[1 - value for value in values if value is not None] for values in tries.values()]
+            replies = clusters(entries, task, metric).get(ALL, {}) if metric else {}
+            landed = [[1 - value for value in values if value is not None] for values in replies.values()]
             rows += [_success(task, category, k, landed, settings) for k in _steps(landed)]
     return rows
 
@@ -92,7 +78,7 @@ def _campaign_rows(scored: Sequence[Scored], settings: Settings) -> list[Success
     """Return the success of campaigns within k questions, as they landed: one after another, not drawn at random."""
     rows: list[SuccessRow] = []
     for attack, entries in _parts([entry for entry in scored if entry.item.task == CAMPAIGNS]).items():
-        most = max(entry.item.request.metadata["campaign"]["queries"] for entry in entries)
+        most = max(entry.item.campaign["queries"] for entry in entries if entry.item.campaign)
         rows += [
             _success_row(CAMPAIGNS, PREFIX + attack, found.k, found.rate, found.rate.n_items)
             for found in success_at(entries, tries(most), settings)
@@ -116,12 +102,14 @@ def never_landed(rates: Sequence[RateRow]) -> dict[str, list[str]]:
 
 
 def _parts(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
-    """Return the entries by attack; those of tasks with a single attack are left out."""
+    """Return the entries by attack; those of tasks with a single attack that asks once are left out."""
+    attacks: dict[str, set[str]] = {}
+    for entry in scored:
+        attacks.setdefault(entry.item.task, set()).add(entry.item.attack)
     found: dict[str, list[Scored]] = {}
     for entry in scored:
-        attack = attack_of(entry.item)
-        if attack is not None:
-            found.setdefault(attack, []).append(entry)
+        if entry.item.campaign is not None or len(attacks[entry.item.task]) > 1:
+            found.setdefault(entry.item.attack, []).append(entry)
     return found
 
 

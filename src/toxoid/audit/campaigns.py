@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from toxoid.attacks.base import asked
-from toxoid.attacks.interactive import Answer, Ask, Replay
+from toxoid.attacks.interactive import Answer, Ask
 from toxoid.audit.items import Item
 from toxoid.audit.rates import Settings
 from toxoid.audit.run import Scored
+from toxoid.audit.tasks import TRANSFER
 from toxoid.data.schemas import Request
 from toxoid.engines.base import Completion
 from toxoid.errors import UsageError
@@ -116,11 +117,10 @@ class Campaign:
         tried = [attempt for attempt in self.attempts if not attempt.ask.setup]
         return next(reversed([attempt for attempt in tried if attempt.scored] or tried), None)
 
-    def metadata(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Return what goes along with the item (JSON values)."""
         tried = [attempt for attempt in self.attempts if not attempt.ask.setup]
         return {
-            "attack": self.attack,
             "attempts": len(self.attempts),
             "landed_at": self.landed_at,
             "ended": self.ended,
@@ -135,21 +135,21 @@ class Campaign:
 
 
 def campaign_scored(campaign: Campaign, task: str) -> Scored:
-    """Return a campaign as one scored item: the reported attempt, with the campaign's figures in its metadata.
+    """Return a campaign as one scored item: the reported attempt, with the campaign's figures beside it.
 
     A campaign that never came to ask the request has one empty reply, unscored on every aspect.
     """
-    seen = {**campaign.request.metadata, "campaign": campaign.metadata()}
-    request, found = replace(campaign.request, metadata=seen), campaign.reported
+    request, found = campaign.request, campaign.reported
     ask = found.ask if found else Ask(asked(request), campaign.attack)
     done = found.answer.completion if found else Completion("", "stop", 0, 0)
     verdicts = {aspect: (verdict,) for aspect, verdict in campaign.verdicts.items()}
-    return Scored(item_of(task, request, ask), (done,), verdicts)
+    item = replace(item_of(task, request, ask, campaign.attack), campaign=campaign.figures())
+    return Scored(item, (done,), verdicts)
 
 
-def item_of(task: str, request: Request, ask: Ask) -> Item:
-    """Return the item that one question makes."""
-    return Item(task, request, ask.conversation, ask.prefill, ask.variant)
+def item_of(task: str, request: Request, ask: Ask, attack: str) -> Item:
+    """Return the item that one question of an attack makes."""
+    return Item(task, request, ask.conversation, ask.prefill, attack, ask.variant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +182,7 @@ def success_at(
     given = settings or Settings()
     by_request: dict[str, list[Mapping[str, Any]]] = {}
     for entry in played:
-        request = entry.item.request
-        by_request.setdefault(request.id, []).append(request.metadata["campaign"])
+        by_request.setdefault(entry.item.request.id, []).append(entry.item.campaign or {})
     rates = [
         clustered_rate(
             [[_within(told, k) for told in group] for group in by_request.values()],
@@ -203,20 +202,9 @@ def _within(told: Mapping[str, Any], k: int) -> float | None:
     return 0.0 if told["scored"] else None
 
 
-def replay(campaigns: Sequence[Campaign]) -> Replay:
-    """Return the attack that asks another system what these campaigns report.
+def transferred(item: Item) -> Item:
+    """Return the item that asks another system what a campaign reports: its transfer form.
 
-    Where the attack had nothing to ask, it asks the request itself.
-
-    Raises:
-        UsageError: There are no campaigns.
+    The turns of the replies that led there are those of the system on which it was found.
     """
-    if not campaigns:
-        raise UsageError("no campaigns were given to replay: run the attack on the undefended model first")
-    found = {
-        campaign.request.id: campaign.reported.ask
-        if campaign.reported
-        else Ask(asked(campaign.request), "direct")
-        for campaign in campaigns
-    }
-    return Replay(found, campaigns[0].attack)
+    return replace(item, task=TRANSFER, campaign=None)

@@ -118,7 +118,7 @@ def _dataset(items: Sequence[Item], name: str) -> MemoryDataset:
 
 
 def _sample(item: Item) -> Sample:
-    wording = "" if item.attack == "direct" else f" {item.attack}"
+    wording = "" if item.variant in ("", "direct") else f" {item.variant}"
     return Sample(
         id=f"{item.request.id}{wording}",
         input=[_MESSAGES[message.role](content=message.content) for message in item.conversation],
@@ -126,6 +126,7 @@ def _sample(item: Item) -> Sample:
             "request": item.request.id,
             "category": item.stratum,
             "attack": item.attack,
+            "variant": item.variant,
             "toxoid": asdict(item.request),
         },
     )
@@ -136,7 +137,9 @@ def _asked(question: str, state: TaskState) -> Item:
     turns: list[ChatMessage] = state.input if isinstance(state.input, list) else []
     conversation = tuple(Message(turn.role, turn.text) for turn in turns)
     request = Request(**state.metadata["toxoid"])
-    return Item(question, request, conversation, attack=state.metadata["attack"])
+    return Item(
+        question, request, conversation, attack=state.metadata["attack"], variant=state.metadata["variant"]
+    )
 
 
 def _replied(state: TaskState) -> Completion:

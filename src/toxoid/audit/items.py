@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,14 +26,28 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One conversation of one task; several items of one request form a cluster."""
+    """One conversation of one task; several items of one request form a cluster.
+
+    Args:
+        task: Of the audit.
+        request: What a judge sees.
+        conversation: What is sent.
+        prefill: The beginning of the reply.
+        attack: The attack's name, as recipes name it.
+        variant: Which of its wordings.
+        cut: Where the prefill is the beginning of a whole reply, how much of it.
+        campaign: Of interactive attacks, the figures of the campaign that asked this in the end (JSON values; see
+            :meth:`toxoid.audit.campaigns.Campaign.figures`).
+    """
 
     task: str
     request: Request
     conversation: Conversation
     prefill: str = ""
     attack: str = "direct"
+    variant: str = ""
     cut: Cut | None = None
+    campaign: Mapping[str, Any] | None = None
 
     @property
     def key(self) -> str:
@@ -41,8 +55,8 @@ class Item:
 
         A text that is too short for two lengths is one prefill and two items, each with replies of its own.
         """
-        if "campaign" in self.request.metadata:  # what was asked in the end depends on the system
-            return content_key(self.task, self.request.id, self.request.metadata["campaign"]["attack"])
+        if self.campaign is not None:  # what was asked in the end depends on the system
+            return content_key(self.task, self.request.id, self.attack)
         length = [] if self.cut is None else [self.cut.words]
         return content_key(self.task, self.request.id, as_dicts(self.conversation), self.prefill, *length)
 
@@ -68,9 +82,9 @@ class Item:
 def build_items(task: str, requests: Sequence[Request], attack: Attack, *, seed: int) -> list[Item]:
     """Return the items of a task: every request under every variant that the attack yields."""
     return [
-        Item(task, attacked.request, attacked.conversation, attacked.prefill, attacked.variant, attacked.cut)
+        Item(task, one.request, one.conversation, one.prefill, one.attack, one.variant, one.cut)
         for request in requests
-        for attacked in attack.apply(request, seed=seed)
+        for one in attack.apply(request, seed=seed)
     ]
 
 

@@ -40,20 +40,31 @@ def _corrected(
     if card is None or not _applies(metric, card):
         return row
     tp, fn, tn, fp = (int(card[name]) for name in _COUNTS)
+    of_hits, of_misses = _interval(card, "sensitivity"), _interval(card, "specificity")
     if metric.complement:  # it counts the misses
         tp, fn, tn, fp = tn, fp, tp, fn
+        of_hits, of_misses = of_misses, of_hits
     found = corrected_rate(
         list(clusters(scored, row["task"], metric)[ALL].values()),
         tp=tp,
         fn=fn,
         tn=tn,
         fp=fp,
+        sensitivity_interval=of_hits,
+        specificity_interval=of_misses,
         level=settings.level,
         resamples=settings.resamples,
         seed=settings.seed,
     )
     told = {"rate": found.rate, "ci_low": found.ci_low, "ci_high": found.ci_high, "reason": found.reason}
     return {**row, "corrected": told}  # type: ignore[typeddict-item]
+
+
+def _interval(card: Mapping[str, Any], share: str) -> tuple[float, float] | None:
+    """Return the interval of one of the card's shares, which counts several labels of a request together."""
+    found = card.get(share) or {}
+    low, high = found.get("ci_low"), found.get("ci_high")
+    return None if low is None or high is None else (low, high)
 
 
 def _applies(metric: Metric, card: Mapping[str, Any] | None) -> bool:

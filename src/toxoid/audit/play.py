@@ -58,8 +58,8 @@ def run_campaigns(
     Raises:
         UsageError: The attack needs an attacker or a judge that is not there, or no attack can land on the task.
     """
-    referee = _Referee(judges, task, _landing_aspect(task), attack.reads_refusals)
-    _check(attack, referee, attacker)
+    referee = _Referee(judges, task, _landing_aspect(task), attack)
+    _check(referee, attacker)
     players = [_Player(attack, request, budget, sampling, seed) for request in requests]
     with progress.task(f"{name}: campaigns", len(players), "requests") as bar:
         bar.advance(sum(not player.batch for player in players))
@@ -171,7 +171,7 @@ class _Referee:
     judges: Mapping[Aspect, Judge]
     task: str
     lands: Aspect
-    reads_refusals: bool
+    attack: InteractiveAttack
 
     def answers(self, replies: Sequence[tuple[Request, Question, Completion]]) -> list[Answer]:
         """Return one answer per reply; each judge is asked once."""
@@ -185,7 +185,7 @@ class _Referee:
         tried = {i: reply for i, reply in told.items() if not reply[1].setup}
         for index, verdict in zip(tried, self._verdicts(self.lands, list(tried.values())), strict=True):
             answers[index] = replace(answers[index], verdict=verdict)
-        if self.reads_refusals:
+        if self.attack.reads_refusals:
             for index, verdict in zip(told, self._verdicts("refusal", list(told.values())), strict=True):
                 answers[index] = replace(answers[index], refusal=verdict)
         return answers
@@ -207,7 +207,7 @@ class _Referee:
         """Return a verdict per reply; one that is none is unscored without being judged."""
         missing = [missing_verdict(done) for _, _, done in replies]
         exchanges = [
-            exchange(item_of(self.task, request, ask), done)
+            exchange(item_of(self.task, request, ask, self.attack.name), done)
             for (request, ask, done), lacks in zip(replies, missing, strict=True)
             if lacks is None
         ]
@@ -243,7 +243,8 @@ def _round(players: Sequence[_Player], target: Engine, attacker: Engine | None, 
         player.receive([next(answers) for _ in player.batch])
 
 
-def _check(attack: InteractiveAttack, referee: _Referee, attacker: Engine | None) -> None:
+def _check(referee: _Referee, attacker: Engine | None) -> None:
+    attack = referee.attack
     if attack.needs_attacker and attacker is None:
         raise UsageError(
             f'attack "{attack.name}" consults a second model, and none is given: name an attacker'

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from toxoid.audit.results import Flip, RateRow, Row
+from toxoid.audit.results import RateRow, Row
 from toxoid.audit.run import Scored
 from toxoid.audit.tasks import Metric, task_spec
 from toxoid.judges.base import Outcome, Verdict
@@ -83,11 +83,12 @@ def rate_rows(scored: Sequence[Scored], settings: Settings) -> list[RateRow]:
     for task in tasks_of(scored):
         for metric in task_spec(task).metrics:
             for category, values in clusters(scored, task, metric).items():
-                rows.append(_rate_row(task, metric, category, values, settings))
+                rows.append(rate_row(task, metric, category, values, settings))
     return rows
 
 
-def _rate_row(task: str, metric: Metric, category: str, values: Clusters, settings: Settings) -> RateRow:
+def rate_row(task: str, metric: Metric, category: str, values: Clusters, settings: Settings) -> RateRow:
+    """Return the rate of one metric over ``values``, with its interval."""
     rate = clustered_rate(
         list(values.values()), level=settings.level, resamples=settings.resamples, seed=settings.seed
     )
@@ -127,7 +128,7 @@ def comparison_rows(
         for metric in task_spec(task).metrics:
             old, new = clusters(before, task, metric), clusters(after, task, metric)
             metric_rows = [
-                _paired_row(task, metric, category, old[category], new[category], settings, names)
+                paired_row(task, metric, category, old[category], new[category], settings, names)
                 for category in old
                 if category in new
             ]
@@ -136,7 +137,7 @@ def comparison_rows(
     return sorted(rows, key=lambda row: row["category"] != ALL)
 
 
-def _paired_row(
+def paired_row(
     task: str,
     metric: Metric,
     category: str,
@@ -145,6 +146,7 @@ def _paired_row(
     settings: Settings,
     names: tuple[str, str],
 ) -> Row:
+    """Return the paired difference of one metric between two systems' values, over the requests of both."""
     ids = [key for key in old if key in new]
     result = paired_difference(
         [old[key] for key in ids],
@@ -182,41 +184,3 @@ def _adjust(rows: list[Row]) -> None:
     by_category = [row for row in rows if row["category"] != ALL]
     for row, adjusted in zip(by_category, holm([row["p_value"] for row in by_category]), strict=True):
         row["p_adjusted"] = adjusted
-
-
-def flips(
-    before: Sequence[Scored], after: Sequence[Scored], tasks: Sequence[str] | None = None
-) -> list[Flip]:
-    """Return the replies whose verdict on their task's headline metric changed, sample by sample."""
-    new = {entry.item.key: entry for entry in after}
-    found: list[Flip] = []
-    for entry in before:
-        task = entry.item.task
-        metric = task_spec(task).metrics[0]
-        other = new.get(entry.item.key)
-        if other is None or (tasks is not None and task not in tasks) or metric.aspect not in entry.verdicts:
-            continue
-        pairs = zip(entry.verdicts[metric.aspect], other.verdicts[metric.aspect], strict=False)
-        for sample, (old, fresh) in enumerate(pairs):
-            values = value(old, metric), value(fresh, metric)
-            if None not in values and values[0] != values[1]:
-                found.append(_flip(entry, other, sample, metric, values[1] == 1.0))
-    return found
-
-
-def _flip(before: Scored, after: Scored, sample: int, metric: Metric, holds: bool) -> Flip:
-    item = before.item
-    return {
-        "task": item.task,
-        "metric": metric.name,
-        "direction": "better" if holds == (metric.better == "higher") else "worse",
-        "item": item.request.id,
-        "category": item.request.category,
-        "attack": item.attack,
-        "prompt": item.conversation[-1].content,
-        "prefill": item.prefill,
-        "before_reply": before.completions[sample].text,
-        "after_reply": after.completions[sample].text,
-        "before_outcome": before.verdicts[metric.aspect][sample].reason,
-        "after_outcome": after.verdicts[metric.aspect][sample].reason,
-    }

@@ -8,8 +8,10 @@ to it for the report, so that the file itself depends on the fingerprint only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
+
+from toxoid.judges.base import Span
 
 Better: TypeAlias = Literal["higher", "lower", "none"]
 """Which way a rate should move; ``none`` where neither way is an improvement."""
@@ -202,7 +204,7 @@ class MeanRow(TypedDict):
 
 
 class Flip(TypedDict):
-    """One reply whose verdict changed between two systems."""
+    """One reply whose verdict changed between two systems; the evidence says which characters of it decided."""
 
     task: str
     metric: NotRequired[str]
@@ -210,12 +212,15 @@ class Flip(TypedDict):
     item: str
     category: str
     attack: str
+    variant: NotRequired[str]
     prompt: str
     prefill: str
     before_reply: str
     after_reply: str
     before_outcome: str
     after_outcome: str
+    before_evidence: NotRequired[Sequence[Span]]
+    after_evidence: NotRequired[Sequence[Span]]
 
 
 class Cost(TypedDict, total=False):
@@ -304,6 +309,7 @@ class Meta(TypedDict, total=False):
     """Where the numbers come from.
 
     ``judge`` is the panel's identity by aspect; ``course_correction`` the recipe's section, where it was used.
+    ``transferred`` identifies what was found on the base and asked again.
     ``correction`` says of which rates the judge's error cannot be taken out. ``forced`` names what sets the runs of a
     forced comparison apart. ``timings`` are seconds by stage. ``created``, ``seconds``,
     ``machine``, ``command`` and ``timings`` are not part of ``results.json``.
@@ -323,6 +329,7 @@ class Meta(TypedDict, total=False):
     tasks: dict[str, TaskInfo]
     fingerprint: dict[str, Any]
     warnings: list[str]
+    transferred: dict[str, Any]
     correction: list[str]
     forced: list[str]
     created: str

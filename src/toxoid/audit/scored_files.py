@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,15 @@ def read_scored(path: Path) -> list[Scored]:
     Raises:
         UsageError: The file is missing or damaged.
     """
-    return list(_entries(path))
+    return list(iter_scored(path))
 
 
-def _entries(path: Path) -> Iterator[Scored]:
+def iter_scored(path: Path) -> Iterator[Scored]:
+    """Yield what :func:`read_scored` returns, item by item.
+
+    Raises:
+        UsageError: The file is missing or damaged.
+    """
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
@@ -53,6 +58,7 @@ def _row(entry: Scored) -> dict[str, Any]:
     return {
         "task": item.task,
         "attack": item.attack,
+        "variant": item.variant,
         "request": {
             "id": request.id,
             "prompt": request.prompt,
@@ -64,6 +70,7 @@ def _row(entry: Scored) -> dict[str, Any]:
         "conversation": as_dicts(item.conversation),
         "prefill": item.prefill,
         "cut": None if item.cut is None else asdict(item.cut),
+        "campaign": item.campaign,
         "completions": [
             {
                 "text": done.text,
@@ -75,7 +82,7 @@ def _row(entry: Scored) -> dict[str, Any]:
         ],
         "verdicts": {
             aspect: [
-                [verdict.outcome.value, verdict.score, verdict.reason, verdict.position]
+                [verdict.outcome.value, verdict.score, verdict.reason, verdict.position, verdict.evidence]
                 for verdict in verdicts
             ]
             for aspect, verdicts in entry.verdicts.items()
@@ -90,10 +97,20 @@ def _entry(row: Mapping[str, Any]) -> Scored:
         conversation=tuple(Message(**turn) for turn in row["conversation"]),
         prefill=row["prefill"],
         attack=row["attack"],
+        variant=row["variant"],
         cut=None if row["cut"] is None else Cut(**row["cut"]),
+        campaign=row["campaign"],
     )
-    verdicts = {
-        aspect: tuple(Verdict(Outcome(outcome), *rest) for outcome, *rest in found)
-        for aspect, found in row["verdicts"].items()
-    }
+    verdicts = {aspect: tuple(_verdict(*told) for told in found) for aspect, found in row["verdicts"].items()}
     return Scored(item, tuple(Completion(**done) for done in row["completions"]), verdicts)
+
+
+def _verdict(
+    outcome: str,
+    score: float | None,
+    reason: str,
+    position: int | None,
+    evidence: Iterable[Sequence[int]] = (),
+) -> Verdict:
+    """Return a verdict; files of earlier versions hold no evidence."""
+    return Verdict(Outcome(outcome), score, reason, position, tuple((start, end) for start, end in evidence))

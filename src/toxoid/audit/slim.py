@@ -1,47 +1,77 @@
-"""Reads two systems' scored items side by side and keeps what rates need, with the texts of some changed replies."""
+"""Keeps of scored items what rates need, and of two systems' items side by side the texts of some changed replies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
-from itertools import count
+from itertools import count, zip_longest
 from sys import intern
 from typing import Any
 
-from toxoid.audit.by_attack import attack_of, named
 from toxoid.audit.items import Item
-from toxoid.audit.rates import _flip, value
+from toxoid.audit.rates import value
 from toxoid.audit.results import Flip
-from toxoid.audit.run import Scored
-from toxoid.audit.tasks import task_spec
+from toxoid.audit.run import Scored, shown_before
+from toxoid.audit.tasks import Metric, task_spec
 from toxoid.data.schemas import Request
-from toxoid.judges.base import Verdict
+from toxoid.judges.base import Aspect, Span, Verdict
 from toxoid.store.keys import content_key
 
 
 @dataclass(slots=True)
 class Slimmer:
-    """Makes scored items small: equal verdicts are one object, texts are left out.
+    """Makes scored items small: texts, scores and reasons are left out, and what is then equal is one object.
 
     Replies of items that are begun keep theirs, of which the words are counted.
+
+    Attributes:
+        kept: What has passed, made small.
+        reply_tokens: Tokens of all replies that have passed.
     """
 
-    _verdicts: dict[Verdict, Verdict] = field(default_factory=dict)
+    kept: list[Scored] = field(default_factory=list)
+    reply_tokens: int = 0
+    _requests: dict[tuple[str, str, str], Request] = field(default_factory=dict)
+    _verdicts: dict[tuple[Any, ...], Mapping[Aspect, tuple[Verdict, ...]]] = field(default_factory=dict)
+
+    def passing(self, scored: Iterable[Scored]) -> Iterator[Scored]:
+        """Yield the items as they come, and keep them made small."""
+        for entry in scored:
+            self.kept.append(self.slim(entry))
+            self.reply_tokens += sum(done.completion_tokens for done in entry.completions)
+            yield entry
 
     def slim(self, entry: Scored) -> Scored:
         """Return the item as rates, curves and tests need it."""
         old = entry.item
-        request = Request(intern(old.request.id), "", old.request.kind, intern(old.request.category))
-        item = Item(intern(old.task), request, (), "", intern(old.attack), old.cut)
-        attack = attack_of(old)
-        verdicts: dict[Any, tuple[Verdict, ...]] = {
-            intern(aspect): tuple(self._verdicts.setdefault(verdict, verdict) for verdict in found)
-            for aspect, found in entry.verdicts.items()
-        }
-        return Scored(
-            named(item, intern(attack)) if attack else item, entry.completions if old.cut else (), verdicts
+        item = Item(
+            task=intern(old.task),
+            request=self._request(old.request),
+            conversation=(),
+            attack=intern(old.attack),
+            cut=old.cut,
+            campaign=old.campaign,
         )
+        return Scored(item, entry.completions if old.cut else (), self._shared(entry.verdicts))
+
+    def _request(self, old: Request) -> Request:
+        key = (old.id, old.kind, old.category)
+        if key not in self._requests:
+            self._requests[key] = Request(old.id, "", old.kind, intern(old.category))
+        return self._requests[key]
+
+    def _shared(self, verdicts: Mapping[Aspect, tuple[Verdict, ...]]) -> Mapping[Aspect, tuple[Verdict, ...]]:
+        key = tuple(
+            (aspect, tuple((one.outcome, one.position) for one in found))
+            for aspect, found in verdicts.items()
+        )
+        if key not in self._verdicts:
+            self._verdicts[key] = {
+                aspect: tuple(Verdict(one.outcome, position=one.position) for one in found)
+                for aspect, found in verdicts.items()
+            }
+        return self._verdicts[key]
 
 
 @dataclass(slots=True)
@@ -61,7 +91,7 @@ class ShownFlips:
         way = flip["direction"]
         self.totals[way] += 1
         kept = self._kept.setdefault((flip["task"], way), [])
-        rank = int(content_key(flip["item"], flip["attack"], flip["after_reply"]), 16)
+        rank = int(content_key(flip["item"], flip["attack"], flip.get("variant"), flip["after_reply"]), 16)
         (heappush if len(kept) < self.most else heappushpop)(kept, (-rank, -next(self._number), flip))
 
     def shown(self) -> list[Flip]:
@@ -76,7 +106,7 @@ class ShownFlips:
 def read_side_by_side(
     before: Iterable[Scored], after: Iterable[Scored], *, tasks: Sequence[str], most: int
 ) -> tuple[list[Scored], list[Scored], ShownFlips]:
-    """Return both sides' items without texts, and the replies whose verdict changed.
+    """Return both sides' items made small, and the replies whose verdict changed.
 
     Args:
         before: One system's items, read one by one.
@@ -84,17 +114,27 @@ def read_side_by_side(
         tasks: Asked of both.
         most: Changed replies to keep by task and direction.
     """
-    slimmer, flips = Slimmer(), ShownFlips(most)
+    slimmer = Slimmer()
     sides: tuple[list[Scored], list[Scored]] = ([], [])
-    for pair in _paired(before, after, frozenset(tasks)):
-        for side, entry in zip(sides, pair, strict=True):
-            if entry is not None:
-                side.append(slimmer.slim(entry))
-        old, new = pair
-        if old is not None and new is not None:
-            for flip in changed(old, new):
-                flips.add(flip)
+
+    def kept(entries: Iterable[Scored], side: list[Scored]) -> Iterator[Scored]:
+        for entry in entries:
+            side.append(slimmer.slim(entry))
+            yield entry
+
+    flips = shown_flips(kept(before, sides[0]), kept(after, sides[1]), tasks=tasks, most=most)
     return (*sides, flips)
+
+
+def shown_flips(
+    before: Iterable[Scored], after: Iterable[Scored], *, tasks: Sequence[str], most: int
+) -> ShownFlips:
+    """Return the replies whose verdict changed; see :func:`read_side_by_side`."""
+    flips = ShownFlips(most)
+    for old, new in zip_longest(_only(before, tasks), _only(after, tasks)):
+        for flip in changed(old, new) if old and new else ():
+            flips.add(flip)
+    return flips
 
 
 def changed(before: Scored, after: Scored) -> Iterator[Flip]:
@@ -109,23 +149,36 @@ def changed(before: Scored, after: Scored) -> Iterator[Flip]:
             yield _flip(before, after, sample, metric, values[1] == 1.0)
 
 
+def _flip(before: Scored, after: Scored, sample: int, metric: Metric, holds: bool) -> Flip:
+    item = before.item
+    return {
+        "task": item.task,
+        "metric": metric.name,
+        "direction": "better" if holds == (metric.better == "higher") else "worse",
+        "item": item.request.id,
+        "category": item.request.category,
+        "attack": item.attack,
+        "variant": item.variant,
+        "prompt": item.conversation[-1].content,
+        "prefill": item.prefill,
+        "before_reply": before.completions[sample].text,
+        "after_reply": after.completions[sample].text,
+        "before_outcome": before.verdicts[metric.aspect][sample].reason,
+        "after_outcome": after.verdicts[metric.aspect][sample].reason,
+        "before_evidence": _evidence(item, before.verdicts[metric.aspect][sample]),
+        "after_evidence": _evidence(item, after.verdicts[metric.aspect][sample]),
+    }
+
+
+def _evidence(item: Item, verdict: Verdict) -> list[Span]:
+    """Return the evidence as places in the reply's text, before which a judge has seen the trigger."""
+    shift = len(shown_before(item))
+    return [(max(0, start - shift), end - shift) for start, end in verdict.evidence if end > shift]
+
+
 def _place(item: Item) -> tuple[Any, ...]:
-    return (item.task, item.request.id, item.conversation, item.prefill, item.cut)
+    return (item.task, item.request.id, item.attack, item.conversation, item.prefill, item.cut)
 
 
-def _paired(
-    before: Iterable[Scored], after: Iterable[Scored], tasks: frozenset[str]
-) -> Iterator[tuple[Scored | None, Scored | None]]:
-    """Yield the items of ``tasks`` in pairs, and those that one side has alone with nothing beside them."""
-    left, right = iter(before), iter(after)
-    for old in left:
-        if old.item.task not in tasks:
-            yield old, None
-            continue
-        for new in right:
-            if new.item.task in tasks:
-                yield old, new
-                break
-            yield None, new
-    for new in right:
-        yield None, new
+def _only(scored: Iterable[Scored], tasks: Sequence[str]) -> Iterator[Scored]:
+    return (entry for entry in scored if entry.item.task in tasks)

@@ -103,6 +103,10 @@ FALSE_ALARM = Metric("false_alarm_rate", "convicts", "lower")
 
 CAMPAIGNS = "campaigns"
 """The task whose attacks are interactive (:mod:`toxoid.audit.play`)."""
+TRANSFER = "transfer"
+"""The task that asks every system what these attacks ended with on the base."""
+PLAYED = frozenset({CAMPAIGNS, TRANSFER})
+"""Tasks whose items are known only when they are asked."""
 
 TASKS: dict[str, TaskSpec] = {
     task.name: task
@@ -126,6 +130,14 @@ TASKS: dict[str, TaskSpec] = {
             CAMPAIGNS,
             "Attacks that talk back",
             "Every request under attacks that look at the reply and ask again, until one lands or the budget is spent.",
+            "harmful",
+            (HARMLESS, VALID, VALID_SAFE),
+            attack="adaptive",
+        ),
+        TaskSpec(
+            TRANSFER,
+            "Attacks found on the base",
+            "What those attacks ended with on the base, asked again word for word: how much of it still lands?",
             "harmful",
             (HARMLESS, VALID, VALID_SAFE),
             attack="adaptive",

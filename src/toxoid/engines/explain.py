@@ -130,7 +130,7 @@ def explain(engine: LocalEngine, request: GenerationRequest, drawn: Drawn) -> Ex
         request: For which it was drawn.
         drawn: What was drawn.
     """
-    bare = Bare(engine.loaded.tokenizer).tokens(request.conversation, request.prefill)
+    bare = Bare(engine.loaded.tokenizer).tokens(*engine.asked(request.conversation, request.prefill))
     contexts = engine.prompts(request.conversation, request.prefill)
     temperature = request.sampling.temperature or 1.0
     views: tuple[TokenView, ...] = ()

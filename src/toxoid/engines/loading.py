@@ -46,12 +46,15 @@ class LoadedModel:
         identity: What its output depends on: hashes of weights, config, tokenizer, template and adapter, the
             dtype, the revision, the ids that end a turn. JSON values only; no paths, so that a moved folder
             stays the same model.
+        special_tokens: Whether messages that spell special tokens become these, as in programs that tokenise a rendered
+            conversation as a whole; otherwise they stay text (:mod:`toxoid.engines.quoting`).
     """
 
     model: Any
     tokenizer: Any
     source: str
     identity: dict[str, Any]
+    special_tokens: bool = False
 
 
 def load_model(

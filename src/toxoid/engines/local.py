@@ -16,6 +16,7 @@ from toxoid.engines.forward import read_prefix
 from toxoid.engines.loading import LoadedModel
 from toxoid.engines.prefix_tree import Tokens, reading_order
 from toxoid.engines.prompting import Bare, Prompting
+from toxoid.engines.quoting import ASKED_IDENTITY, Quoting
 from toxoid.engines.templates import end_of_turn_ids, turn_seam
 from toxoid.engines.token_choice import uniforms
 from toxoid.errors import UsageError
@@ -128,6 +129,7 @@ class LocalEngine:
         self.name = Path(loaded.source).name or loaded.source
         self._end_ids = frozenset(end_of_turn_ids(loaded.tokenizer, loaded.model))
         self.seam = turn_seam(loaded.tokenizer)
+        self._quoting = None if loaded.special_tokens else Quoting(loaded.tokenizer)
         self._context = _context_window(loaded.model)
         self._vocabulary = len(loaded.tokenizer)
 
@@ -138,7 +140,8 @@ class LocalEngine:
 
     def identity(self) -> dict[str, Any]:
         """Return the identity of the loaded model and of its contexts; batch limits are no part of it."""
-        return {**self.loaded.identity, **self.prompting.identity}
+        quoting = ASKED_IDENTITY if self._quoting else {}
+        return {**self.loaded.identity, **quoting, **self.prompting.identity}
 
     def close(self) -> None:
         """Do nothing: there is nothing but memory to let go of."""
@@ -206,7 +209,15 @@ class LocalEngine:
     def prompts(self, conversation: Conversation, prefill: str = "") -> tuple[Tokens, ...]:
         """Return the token ids of a conversation in the positive and, if there is one, in the negative context."""
         contexts = (self.prompting.positive, self.prompting.negative)
-        return tuple(context.tokens(conversation, prefill) for context in contexts if context)
+        asked = self.asked(conversation, prefill)
+        return tuple(context.tokens(*asked) for context in contexts if context)
+
+    def asked(self, conversation: Conversation, prefill: str = "") -> tuple[Conversation, str]:
+        """Return a conversation and the beginning of its reply as every context gets them.
+
+        Special tokens that they spell are spelled apart, unless the model was loaded to read them.
+        """
+        return self._quoting.asked(conversation, prefill) if self._quoting else (conversation, prefill)
 
     def _finished(self, job: Asked, shown: dict[int, str]) -> Iterator[Piece]:
         """Yield the last pieces of the completions that have ended, which are shown no more."""

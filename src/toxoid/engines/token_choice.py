@@ -7,6 +7,10 @@ import torch
 
 from toxoid.errors import ToxoidError
 
+COLDEST = 1e-4
+"""Rows of a lower temperature are greedy: the most probable token is certain there, and logits divided by so little
+overflow."""
+
 
 def uniforms(seed: int, index: int, count: int) -> np.ndarray:
     """Return the random stream of continuation ``(seed, index)``: ``count`` float64 in [0, 1), one per token.
@@ -25,7 +29,7 @@ def choose_tokens(
 
     Args:
         logits: (rows, vocabulary), any float type.
-        temperature: (rows,); rows with 0 take the most probable token whatever the draw.
+        temperature: (rows,); rows below :data:`COLDEST` take the most probable token whatever the draw.
         top_p: (rows,); only the smallest set of most probable tokens that reaches this mass is kept.
         draws: (rows, count) float64 in [0, 1). The probabilities of a row are computed once for all of them.
 
@@ -35,7 +39,7 @@ def choose_tokens(
     Raises:
         ToxoidError: A logit is not a number.
     """
-    greedy = temperature == 0
+    greedy = temperature < COLDEST
     if bool(greedy.all()):
         _check_numbers(logits)
         return logits.argmax(dim=-1, keepdim=True).expand(draws.shape)

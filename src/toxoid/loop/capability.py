@@ -41,7 +41,7 @@ class Capability:
         source = _auto(recipe) if section.texts == AUTO else section.texts
         self.texts: TextSet | None = (
             load_texts(source, limit=section.limit, seed=recipe.seed)
-            if source and not recipe.model.endpoint
+            if source and not recipe.model.elsewhere
             else None
         )
         self._files = {
@@ -57,8 +57,10 @@ class Capability:
         )
         self._costs: dict[str, Costs] = {}
         self.notes: list[str] = []
-        if source and recipe.model.endpoint:
-            self.notes.append("perplexity is not measured: an endpoint gives no likelihoods of given texts")
+        if source and recipe.model.elsewhere:
+            self.notes.append(
+                "perplexity is not measured: the model is elsewhere, and gives no likelihoods of given texts"
+            )
 
     def hashes(self) -> dict[str, str]:
         """Return what identifies the texts and files, for the fingerprint."""

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toxoid.audit.by_attack import attack_of
 from toxoid.audit.capability import Costs
 from toxoid.audit.rates import Settings
 from toxoid.audit.results import CapabilityRow
 from toxoid.audit.run import Scored
-from toxoid.audit.scored_files import _entries
+from toxoid.audit.scored_files import iter_scored
 from toxoid.audit.slim import read_side_by_side
-from toxoid.engines.metered import Usage
 from toxoid.errors import UsageError
 from toxoid.loop.capability import capability_rows, costs_path, read_costs
-from toxoid.loop.results import compared_rates, measured
-from toxoid.loop.run import scored_path, speed_path
+from toxoid.loop.kept import scored_path, speed
+from toxoid.loop.results import compared, measured
 from toxoid.store.fingerprint import fingerprint_difference
-from toxoid.store.keys import content_key
 from toxoid.store.run_directory import RunDirectory
 
 FLIPS = 20
@@ -31,8 +27,8 @@ _MUST_AGREE_IN_RECIPE = ("audit", "seed")
 
 
 def compare_runs(
-    before: Path,
-    after: Path,
+    before: str | Path,
+    after: str | Path,
     *,
     before_system: str = "base",
     after_system: str | None = None,
@@ -53,14 +49,16 @@ def compare_runs(
     runs = RunDirectory.read(before), RunDirectory.read(after)
     results = runs[0].results(), runs[1].results()
     names = _system(results[0], before_system, before), _system(results[1], after_system, after)
-    differences = fingerprint_difference(_ground(runs[0]), _ground(runs[1]))
+    grounds = [_ground(run, result) for run, result in zip(runs, results, strict=True)]
+    found = fingerprint_difference(grounds[0], grounds[1])
+    differences = sorted(found, key=lambda line: line.startswith("items"))  # which follow from the others
     if differences and not force:
         raise UsageError(
             f"{before} and {after} are not comparable: they differ in {'; '.join(differences[:4])}. "
             "Audit both with one recipe, or add --force to compare all the same."
         )
     sides = [
-        _Side(f"{path}:{name}", run, _named(result, name))
+        _Side(_label(path, name, result), run, _named(result, name))
         for path, name, run, result in zip((before, after), names, runs, results, strict=True)
     ]
     return _results((sides[0], sides[1]), results[0], differences)
@@ -76,23 +74,11 @@ class _Side:
 
     def scored(self) -> Iterator[Scored]:
         """Yield its scored items."""
-        return _entries(scored_path(self.run, self.system["name"]))
+        return iter_scored(scored_path(self.run, self.system["name"]))
 
     def tasks(self) -> list[str]:
         """Return the tasks that it was asked."""
         return list(dict.fromkeys(row["task"] for row in self.system["rates"]))
-
-    def speed(self) -> dict[str, float]:
-        """Return how fast it replied in its run; nothing where that was not measured."""
-        path = speed_path(self.run)
-        kept = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        used = Usage(**kept.get(self.system["name"], {}))
-        if not (used.replies and used.seconds):
-            return {}
-        return {
-            "seconds_per_reply": used.seconds / used.replies,
-            "tokens_per_second": used.reply_tokens / used.seconds,
-        }
 
     def costs(self) -> Costs | None:
         """Return what held-out texts cost it, where that was measured."""
@@ -106,14 +92,8 @@ def _results(sides: tuple[_Side, _Side], like: dict[str, Any], differences: list
     tasks = [task for task in sides[0].tasks() if task in sides[1].tasks()]
     before, after, changed = read_side_by_side(old, new, tasks=tasks, most=FLIPS)
     labels = sides[0].label, sides[1].label
-    found = compared_rates(before, after, settings, names=labels)
-    comparison = {
-        **found,
-        "headline": True,
-        "capability": _capability(sides, settings),
-        "flips": changed.shown(),
-        "flips_total": changed.totals,
-    }
+    found = compared(before, after, changed, settings, names=labels, tasks=tasks)
+    comparison = {**found, "headline": True, "capability": _capability(sides, settings)}
     return {
         "meta": {
             **like["meta"],
@@ -127,8 +107,8 @@ def _results(sides: tuple[_Side, _Side], like: dict[str, Any], differences: list
             {
                 "name": side.label,
                 "label": side.label,
-                "description": "",
-                "cost": side.speed(),
+                "description": side.system["label"],
+                "cost": speed(side.run, side.system["name"]),
                 **measured(scored, like["judge_card"], settings),
                 "capability": side.system.get("capability", []),
             }
@@ -147,20 +127,13 @@ def _shared(sides: tuple[_Side, _Side]) -> list[list[Scored]]:
     Raises:
         UsageError: There are none.
     """
-    found = [{_asked(entry): entry for entry in side.scored()} for side in sides]
+    found = [{(entry.item.key, entry.item.attack): entry for entry in side.scored()} for side in sides]
     keys = [key for key in found[0] if key in found[1]]
     if not keys:
         raise UsageError(
             f"{sides[0].label} and {sides[1].label} were asked no item alike: audit both with one recipe"
         )
     return [[entries[key] for key in keys] for entries in found]
-
-
-def _asked(entry: Scored) -> str:
-    """Return what an item is recognised by; a campaign, whose questions are its own, by request and attack."""
-    item = entry.item
-    campaign = "campaign" in item.request.metadata
-    return content_key(item.task, item.request.id, attack_of(item)) if campaign else item.key
 
 
 def _capability(sides: tuple[_Side, _Side], settings: Settings) -> list[CapabilityRow]:
@@ -176,7 +149,7 @@ def _settings(run: RunDirectory) -> Settings:
     return Settings(**run.fingerprint["recipe"].get("statistics", {}))
 
 
-def _system(results: dict[str, Any], name: str | None, path: Path) -> str:
+def _system(results: dict[str, Any], name: str | None, path: str | Path) -> str:
     known: list[str] = results["meta"]["systems"]
     if name is None:
         return known[-1]
@@ -185,13 +158,25 @@ def _system(results: dict[str, Any], name: str | None, path: Path) -> str:
     return name
 
 
+def _label(path: str | Path, name: str, results: Mapping[str, Any]) -> str:
+    """Return what a compared system is called: its run, and its name there where the run has several."""
+    return str(path) if len(results["meta"]["systems"]) == 1 else f"{path}:{name}"
+
+
 def _named(results: dict[str, Any], name: str) -> dict[str, Any]:
     found: dict[str, Any] = next(system for system in results["systems"] if system["name"] == name)
     return found
 
 
-def _ground(run: RunDirectory) -> dict[str, Any]:
-    """Return the part of a fingerprint that two compared runs must share."""
+def _ground(run: RunDirectory, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what two compared runs must share: of their fingerprints, and what was transferred to their systems."""
     whole = run.fingerprint
     recipe = {key: whole["recipe"].get(key) for key in _MUST_AGREE_IN_RECIPE}
-    return {key: whole.get(key) for key in _MUST_AGREE} | {"recipe": recipe}
+    audit = dict(recipe["audit"])
+    audit["campaigns"] = {**audit.get("campaigns", {}), "found_in": None}  # what was found there counts
+    transferred = results["meta"].get("transferred")
+    return {
+        **{key: whole.get(key) for key in _MUST_AGREE},
+        "recipe": recipe | {"audit": audit},
+        "transferred": transferred,
+    }

@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 
 from toxoid.audit.scored_files import read_scored
 from toxoid.errors import UsageError
+from toxoid.loop.kept import scored_path
 from toxoid.loop.publish import with_circumstances
-from toxoid.loop.run import scored_path
 from toxoid.report.html import checked, render_html
 from toxoid.report.inspect_log import write_inspect_logs
 from toxoid.report.junit import junit

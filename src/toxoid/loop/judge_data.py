@@ -10,6 +10,7 @@ from toxoid.attacks.base import Pool
 from toxoid.attacks.registry import make_attack
 from toxoid.data.labelled import WORDS, LabelledExchange, read_labelled
 from toxoid.data.loading import load_requests
+from toxoid.data.near import NearTexts
 from toxoid.data.registry import DATASETS
 from toxoid.data.request_set import RequestSet, hash_fraction, prompt_key, subsample
 from toxoid.data.schemas import Request
@@ -36,7 +37,7 @@ class PromptData:
         unseen: Prompts of an adversary that is never trained against.
         people: Labels of people, never learnt.
         sources: Names, hashes and licences of the sets.
-        left_out: Training prompts that stood in an excluded or held-out set, or twice.
+        left_out: Training prompts that stood in a held-out set, nearly in an excluded one, or twice.
     """
 
     seeds: list[LabelledPrompt]
@@ -60,8 +61,8 @@ def load_prompts(recipe: JudgeRecipe) -> PromptData:
     train, held = collector.sides(recipe.data)
     unseen = [*collector.unseen_sets(), *_attacked(recipe, held)]
     people = collector.people()
-    apart = keys_of([*held, *unseen, *people]) | collector.excluded()
-    kept = _distinct(row for row in train if row.key not in apart)
+    apart, excluded = keys_of([*held, *unseen, *people]), NearTexts(collector.excluded())
+    kept = _distinct(row for row in train if row.key not in apart and row.text not in excluded)
     left_out = len(train) - len(kept)
     seeds, rest = _seeds(kept, recipe.data.seeds, recipe.seed, left_out)
     negatives = [row for row in rest if not row.problematic]
@@ -145,9 +146,9 @@ class _Collector:
         """Return what people labelled."""
         return [row for source in self.recipe.holdout.people for row in self._labelled(source)]
 
-    def excluded(self) -> set[str]:
-        """Return the normalised prompts of the sets to leave out."""
-        return {prompt_key(request) for name in self.recipe.data.exclude for request in load_requests(name)}
+    def excluded(self) -> list[str]:
+        """Return the prompts of the sets to leave out."""
+        return [request.prompt for name in self.recipe.data.exclude for request in load_requests(name)]
 
     def _note(self, found: RequestSet) -> None:
         self.sources.append({"name": found.name, "sha256": found.sha256, "licence": found.licence})

@@ -69,13 +69,27 @@ def card_of(
     aspect: Aspect,
     items: Sequence[LabelledExchange],
     *,
+    by_source: Sequence[LabelledExchange] | None = None,
     command: str = "",
     details: Mapping[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Return a judge's card on labelled exchanges: agreement, calibration, and both by source, category and length."""
+    """Return a judge's card on labelled exchanges: agreement and calibration, agreement by source, category and length.
+
+    Args:
+        judge: To be measured.
+        aspect: What is asked of it.
+        items: What people said.
+        by_source: What the rows by source are made of, if not of ``items``.
+        command: Kept on the card.
+        details: What else the card says.
+        progress: Where to report.
+    """
     verdicts = _verdicts(judge, aspect, items, progress)
-    labelled = [Labelled(item.exchange, item.human, item.group) for item in items]
+    labelled = list(map(_labelled, items))
+    slices, said = (
+        (items, verdicts) if by_source is None else (by_source, _verdicts(judge, aspect, by_source, progress))
+    )
     sources = sorted({item.source for item in items})
     known = {DATASETS[name].licence for name in sources if name in DATASETS}
     card = measure(
@@ -91,12 +105,16 @@ def card_of(
         **card,
         **_calibration(verdicts, labelled),
         "by_category": by_category,
-        "by_source": _by(lambda item: item.source, items, labelled, verdicts),
-        "by_length": _by(lambda item: _length(item, aspect), items, labelled, verdicts),
+        "by_source": _by(lambda item: item.source, slices, said),
+        "by_length": _by(lambda item: _length(item, aspect), items, verdicts),
         "command": command,
         "date": datetime.now(UTC).date().isoformat(),
         **(details or {}),
     }
+
+
+def _labelled(item: LabelledExchange) -> Labelled:
+    return Labelled(item.exchange, item.human, item.group)
 
 
 class _Said:
@@ -146,9 +164,9 @@ def _calibration(verdicts: Sequence[Verdict], labelled: Sequence[Labelled]) -> d
 def _by(
     key: Callable[[LabelledExchange], str],
     items: Sequence[LabelledExchange],
-    labelled: Sequence[Labelled],
     verdicts: Sequence[Verdict],
 ) -> dict[str, Any]:
+    labelled = list(map(_labelled, items))
     places: dict[str, list[int]] = defaultdict(list)
     for index, item in enumerate(items):
         places[key(item)].append(index)

@@ -16,12 +16,13 @@ from toxoid.attacks.registry import make_attack
 from toxoid.data.labelled import LabelledExchange, read_labelled
 from toxoid.data.request_set import hash_fraction, prompt_key
 from toxoid.data.schemas import Exchange, Request, user
-from toxoid.engines.classifiers.base import Labels
+from toxoid.engines.classifiers.base import PROMPTS, REPLIES, Labels
 from toxoid.engines.classifiers.windows import Window
 from toxoid.errors import UsageError
 from toxoid.loop import models
 from toxoid.loop.judge_data import PromptData, load_prompts, source_of
 from toxoid.loop.judge_evaluation import card_of
+from toxoid.loop.judge_inputs import inputs_of
 from toxoid.loop.judge_recipe import KNOWN, LAB, PEOPLE, JudgeRecipe
 from toxoid.loop.judging import panel_of
 from toxoid.methods.adversarial_tuning.adversary import (
@@ -58,14 +59,7 @@ if TYPE_CHECKING:
     from toxoid.engines.loading import LoadedModel
     from toxoid.training.classifier import LabelledText
 
-PROMPTS = Labels(("harmless", "problematic"), frozenset({"problematic"}), "problematic")
-REPLIES = Labels(
-    ("compliance", "partial refusal", "refusal"),
-    frozenset({"partial refusal", "refusal"}),
-    "refusal",
-    reads="exchange",
-)
-_DONE = "judge"
+_DONE, _PEOPLE = "judge", "people"
 
 
 @dataclass(frozen=True)
@@ -102,6 +96,7 @@ def train_judge(
         "toxoid": __version__,
         "recipe": {key: value for key, value in settings.items() if key != "description"},
         "data": sources,
+        "inputs": inputs_of(recipe),
     }
     with RunDirectory.open(directory, fingerprint=fingerprint, recipe=settings) as run:
         if not run.stage_done(_DONE):
@@ -132,7 +127,13 @@ class _Making:
     # ---- judges of prompts ----
 
     def rounds(self, data: PromptData) -> dict[str, Any]:
-        """Play the rounds (or train once) and the control; publish the adopted judge."""
+        """Play the rounds (or train once) and the control; publish the adopted judge.
+
+        Raises:
+            UsageError: Nothing is held out for the card, or the control has nothing to draw.
+        """
+        if not data.held_out and not data.people:
+            raise UsageError("no prompt is held out for the card: raise holdout.share, or give more prompts")
         holdouts = self._holdouts(data)
         arms = {"adversary": self._play("adversary", data, holdouts, self._adversary(data))}
         if self.recipe.control and self.recipe.rounds:
@@ -143,8 +144,7 @@ class _Making:
                 )
             arms["control"] = self._play("control", data, holdouts, lambda _: RandomData(data.pool))
         self._publish(last_adopted(arms["adversary"]).judge)
-        slices = {**holdouts.slices, **({"people": holdouts.people} if holdouts.people else {})}
-        card = self._card([_exchange(row, name) for name, rows in slices.items() for row in rows])
+        card = self._card(*_measured_on(holdouts))
         return {
             "kind": "judge",
             "recipe": self.recipe.model_dump(mode="json"),
@@ -356,7 +356,10 @@ class _Making:
         with self.run.building("judge") as built:
             shutil.copytree(folder, built, dirs_exist_ok=True)
 
-    def _card(self, items: Sequence[LabelledExchange]) -> dict[str, Any]:
+    def _card(
+        self, items: Sequence[LabelledExchange], by_source: Sequence[LabelledExchange] | None = None
+    ) -> dict[str, Any]:
+        """Write the card of the published judge on ``items``; see :func:`toxoid.loop.judge_evaluation.card_of`."""
         from toxoid.judges.folders import judge_from
 
         place = self.run.artifact("judge")
@@ -364,9 +367,30 @@ class _Making:
         (aspect,) = judge.aspects
         labels = judge.classifier.labels  # type: ignore[attr-defined]  # a folder of ours holds a classifier
         details = {"data": list(self.sources), "threshold": labels.threshold}
-        card = card_of(judge, aspect, items, command=self.command, details=details, progress=self.progress)
+        card = card_of(
+            judge,
+            aspect,
+            items,
+            by_source=by_source,
+            command=self.command,
+            details=details,
+            progress=self.progress,
+        )
         write_json_atomic(place / "card.json", card)
         return card
+
+
+def _measured_on(holdouts: Holdouts) -> tuple[list[LabelledExchange], list[LabelledExchange]]:
+    """Return what the card's headline is measured on, and the slices that have rows of their own.
+
+    The headline is of the slice that depends on no judge and of people's labels, each prompt once: in slices that were
+    made to be hard, or where one prompt stands in several, an average would say little of prompts at large.
+    """
+    slices = {**holdouts.slices, **({_PEOPLE: holdouts.people} if holdouts.people else {})}
+    headline = {
+        row.key: _exchange(row, name) for name in (UNCONDITIONED, _PEOPLE) for row in slices.get(name, ())
+    }
+    return [*headline.values()], [_exchange(row, name) for name, rows in slices.items() for row in rows]
 
 
 def _exchange(row: LabelledPrompt, name: str) -> LabelledExchange:

@@ -43,8 +43,8 @@ def panel_of(name: str, *, model: str | None = None, endpoint: str | None = None
 
 def _engine(section: ModelSection) -> Engine:
     """Return what an LLM judge asks; the texts that it is shown cannot close their turn."""
-    if section.endpoint:
-        return models.endpoint_engine(section)
+    if section.elsewhere:
+        return models.open_engine(section)
     from toxoid.engines.local import LocalEngine
     from toxoid.engines.prompting import Prompting
     from toxoid.engines.quoting import IDENTITY, Quoted

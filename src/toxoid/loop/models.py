@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from toxoid.engines.guided import GuidedEngine
 from toxoid.errors import UsageError
 from toxoid.methods.base import System
 from toxoid.methods.registry import make_method
+from toxoid.plugins import ENGINES
 from toxoid.store.keys import file_sha256
 
 if TYPE_CHECKING:
@@ -38,9 +40,13 @@ def load(section: ModelSection) -> LoadedModel:
     Raises:
         UsageError: It cannot be loaded; the text says why.
     """
+    if section.plugin:
+        raise UsageError(
+            f"{section.source} is a plug-in's engine, and this needs the weights here: give a folder or a Hub id"
+        )
     from toxoid.engines.loading import load_model
 
-    return load_model(
+    loaded = load_model(
         model_source(section.source),
         revision=section.revision,
         adapter=section.adapter,
@@ -48,6 +54,7 @@ def load(section: ModelSection) -> LoadedModel:
         trust_remote_code=section.trust_remote_code,
         dtype=section.dtype,
     )
+    return replace(loaded, special_tokens=section.special_tokens)
 
 
 def load_treated(section: ModelSection, artifact: Path) -> LoadedModel:
@@ -71,6 +78,15 @@ def local_engine(loaded: LoadedModel, section: ModelSection | None = None) -> Lo
     section = section or ModelSection()
     shield = load_shield(section.shield) if section.shield else None
     return prompted_engine(loaded, chosen(section.decoding, shield), shield)
+
+
+def teacher_engine(base: LoadedModel, shield: str | Path) -> LocalEngine:
+    """Return the engine of a model under a shield, as that is meant to be used.
+
+    Raises:
+        UsageError: The shield cannot be read, or is not this model's.
+    """
+    return local_engine(base, ModelSection(shield=str(shield)))
 
 
 def treated_engine(section: ModelSection, base: LoadedModel, arm: ArmSection, artifact: Path) -> Engine:
@@ -120,8 +136,35 @@ def other_engine(arm: ArmSection) -> Engine | None:
     )
     if source is None:
         return None
-    given = ModelSection.model_validate({"source": source, "endpoint": endpoint})
-    return endpoint_engine(given) if given.endpoint else local_engine(load(given))
+    return open_engine(ModelSection.model_validate({"source": source, "endpoint": endpoint}))
+
+
+def open_engine(section: ModelSection, *, prefill: PrefillMode = "auto") -> Engine:
+    """Return what asks a model: a server's engine, a plug-in's, or the one that runs it here.
+
+    Args:
+        section: The model.
+        prefill: As in :func:`endpoint_engine`, for a server.
+
+    Raises:
+        UsageError: The model cannot be loaded, there is no such plug-in, or it fails.
+    """
+    if section.endpoint:
+        return endpoint_engine(section, prefill=prefill)
+    if section.plugin:
+        return _plugin_engine(section.source)
+    return local_engine(load(section), section)
+
+
+def _plugin_engine(source: str) -> Engine:
+    made: Engine | None = ENGINES.make(source)
+    if made is None:
+        known = ENGINES.names()
+        raise UsageError(
+            f'"{source}" is no model folder, and there is no engine "{source.partition(":")[0]}" among the plug-ins: '
+            f"{', '.join(known) or 'none is installed'}"
+        )
+    return made
 
 
 def endpoint_engine(section: ModelSection, *, prefill: PrefillMode = "auto") -> Engine:

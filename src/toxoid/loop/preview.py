@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from toxoid.audit.items import Item
-from toxoid.audit.tasks import CAMPAIGNS, task_spec
+from toxoid.audit.tasks import CAMPAIGNS, PLAYED, task_spec
 from toxoid.config.recipe import BASE, BudgetSection, Recipe
 from toxoid.engines.base import Engine, GenerationRequest
 from toxoid.engines.metered import PromptTokens, Usage, most
@@ -25,7 +25,9 @@ class Plan:
     """The most that the audits of a run can take.
 
     Args:
-        requests: What is asked of the base, item by item.
+        requests: What is asked of the base, item by item, as far as that is known.
+        questions: How many questions are asked of each system, campaigns aside.
+        campaigns: How many campaigns each system is played against.
         tasks: By task, what all systems together take.
         verdicts: By judge, how many verdicts all systems together need.
         systems: The systems that are audited.
@@ -33,6 +35,8 @@ class Plan:
     """
 
     requests: tuple[GenerationRequest, ...]
+    questions: int
+    campaigns: int
     tasks: dict[str, Usage]
     verdicts: dict[str, int]
     systems: tuple[str, ...]
@@ -54,36 +58,41 @@ def plan(
     prompt_tokens: PromptTokens,
     *,
     exact: bool,
-    more: int = 0,
+    coming: Sequence[Item] = (),
 ) -> Plan:
     """Return the most that the audits of ``recipe`` can take; what its treatments generate is not counted.
 
-    ``more`` are questions of interactive attacks to each system. How long these will be nobody knows beforehand: they
-    are counted as long as the longest question that is known.
+    ``coming`` are the items of interactive attacks. How long their questions will be nobody knows beforehand: they are
+    counted as long as the longest question that is known, and campaigns with all that their budget allows.
     """
     drawn = drawings(recipe)
-    requests = tuple(item.generation(drawn[item.task], recipe.seed) for item in items)
+    requests = tuple(item.generation(drawn[item.task], recipe.seed) for item in items or coming)
+    known = [*items, *coming]
+    longest = (
+        max((prompt_tokens(item.conversation, item.prefill) for item in known), default=0) if coming else 0
+    )
     systems = {BASE: None, **{arm.name: arm.tasks for arm in recipe.arms}}
     verdicts: Counter[str] = Counter()
     tasks: dict[str, Usage] = {}
     for task in recipe.audit.tasks:
-        asked = [request for item, request in zip(items, requests, strict=True) if item.task == task]
+        asked = [item.generation(drawn[task], recipe.seed) for item in items if item.task == task]
         audited = sum(only is None or task in only for only in systems.values())
-        one = (
-            _unasked(recipe, items, prompt_tokens, more) if task == CAMPAIGNS else most(asked, prompt_tokens)
-        )
+        one = _played(recipe, task, coming, longest) if task in PLAYED else most(asked, prompt_tokens)
         tasks[task] = Usage(audited * one.replies, audited * one.prompt_tokens, audited * one.reply_tokens)
         for aspect in dict.fromkeys(
             aspect for metric in task_spec(task).metrics for aspect in metric.aspects
         ):
             if aspect in panel:
                 verdicts[panel[aspect].name] += tasks[task].replies
-    return Plan(requests, tasks, dict(verdicts), tuple(systems), exact)
+    played = sum(item.task == CAMPAIGNS for item in coming)
+    asked_once = len(known) - played
+    return Plan(requests, asked_once, played, tasks, dict(verdicts), tuple(systems), exact)
 
 
-def _unasked(recipe: Recipe, items: Sequence[Item], prompt_tokens: PromptTokens, more: int) -> Usage:
-    longest = max((prompt_tokens(item.conversation, item.prefill) for item in items), default=0)
-    return Usage(more, more * longest, more * recipe.audit.sampling.max_tokens)
+def _played(recipe: Recipe, task: str, coming: Sequence[Item], longest: int) -> Usage:
+    each = recipe.audit.campaigns.queries if task == CAMPAIGNS else recipe.audit.samples
+    replies = each * sum(item.task == task for item in coming)
+    return Usage(replies, replies * longest, replies * recipe.audit.sampling.max_tokens)
 
 
 def plan_lines(given: Plan, budget: BudgetSection) -> list[str]:
@@ -92,8 +101,11 @@ def plan_lines(given: Plan, budget: BudgetSection) -> list[str]:
     audited = f" of {len(given.systems)} systems" if len(given.systems) > 1 else ""
     verdicts = ", ".join(f"{count:,} by {name}" for name, count in given.verdicts.items()) or "none"
     how = "" if given.exact else " (each byte counted as one; expect about a quarter)"
+    questions = [f"to {given.questions:,} questions"] if given.questions else []
+    campaigns = [f"in {given.campaigns:,} campaigns"] if given.campaigns else []
+    where = " and ".join([*questions, *campaigns])
     found = [
-        f"requests: {total.replies:,} replies{audited} to {len(given.requests):,} questions; verdicts: {verdicts}",
+        f"requests: {total.replies:,} replies{audited} {where}; verdicts: {verdicts}",
         f"tokens, at most: {total.prompt_tokens:,} read{how}, {total.reply_tokens:,} written",
     ]
     if budget.price_in is not None and budget.price_out is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from toxoid.errors import UsageError
+from toxoid.loop.kept import speed
 from toxoid.store.files import write_text_atomic
 from toxoid.store.run_directory import RunDirectory
 
@@ -43,15 +44,15 @@ def with_circumstances(run: RunDirectory) -> dict[str, Any]:
         "timings": timings,
     }
     systems = [
-        system | {"cost": system["cost"] | {"train_seconds": _train_seconds(run, system["name"])}}
-        for system in results["systems"]
+        system | {"cost": system["cost"] | _times(run, system["name"])} for system in results["systems"]
     ]
     return results | {"meta": meta, "systems": systems}
 
 
-def _train_seconds(run: RunDirectory, name: str) -> float | None:
+def _times(run: RunDirectory, name: str) -> dict[str, float | None]:
     stage = f"treat-{name}"
-    return run.stage_payload(stage).get("seconds") if run.stage_done(stage) else None
+    trained = run.stage_payload(stage).get("seconds") if run.stage_done(stage) else None
+    return {"train_seconds": trained, **speed(run, name)}
 
 
 def _json(path: Path) -> dict[str, float]:

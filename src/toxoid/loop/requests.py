@@ -13,9 +13,8 @@ from toxoid.attacks.course_correction import CourseCorrection, whole_reply
 from toxoid.attacks.hijacking import HijackName
 from toxoid.attacks.many_shot import Room
 from toxoid.attacks.registry import make_attack
-from toxoid.audit.by_attack import named
 from toxoid.audit.items import Drawing, Item, build_items
-from toxoid.audit.tasks import CAMPAIGNS, task_spec
+from toxoid.audit.tasks import CAMPAIGNS, PLAYED, task_spec
 from toxoid.config.recipe import BASE, ArmSection, Recipe, TrainSection
 from toxoid.data.loading import load_requests
 from toxoid.data.request_set import RequestSet, prompt_key, refuse_overlap, split_by_prompt, subsample
@@ -145,14 +144,14 @@ def audit_items(recipe: Recipe, requests: Requests, room: Room | None = None) ->
 
     ``room`` is the context that many-shot attacks may fill, where it is known.
     """
-    frozen = [name for name in recipe.audit.tasks if name != CAMPAIGNS]
+    frozen = [name for name in recipe.audit.tasks if name not in PLAYED]
     return [item for name in frozen for item in _items(recipe, requests, name, room)]
 
 
 def _items(recipe: Recipe, requests: Requests, task: str, room: Room | None) -> list[Item]:
     attacks = _attacks(recipe, task, room)
     return [
-        named(item, name) if len(attacks) > 1 else item
+        replace(item, attack=name)
         for name, attack in attacks.items()
         for item in build_items(task, requests.asked[task].requests, attack, seed=recipe.seed)
     ]

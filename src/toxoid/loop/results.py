@@ -1,23 +1,25 @@
-"""Assembles ``results.json``: a pure function of the scored systems, without any wall-clock time."""
+"""Assembles ``results.json``: a function of the scored systems only, without any wall-clock time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from toxoid.audit.by_attack import attack_comparison_rows, attack_rate_rows, success_rows
 from toxoid.audit.course_correction import curves, mean_rows
-from toxoid.audit.items import Item
+from toxoid.audit.items import Item, items_fingerprint
 from toxoid.audit.judge_error import why_not, with_corrections
-from toxoid.audit.rates import ALL, Settings, answered, comparison_rows, flips, rate_rows
+from toxoid.audit.rates import ALL, Settings, answered, comparison_rows, rate_rows, tasks_of
 from toxoid.audit.results import Comparison, Decoding, Meta, Power, RateRow, Results, Row, System, TaskInfo
 from toxoid.audit.run import Scored
-from toxoid.audit.slim import ShownFlips
+from toxoid.audit.scored_files import iter_scored
+from toxoid.audit.slim import ShownFlips, shown_flips
 from toxoid.audit.tasks import CORR_MEAN, task_spec
 from toxoid.audit.trade import trade
 from toxoid.audit.verdict import verdict
-from toxoid.config.recipe import BASE, ContrastSection, Recipe
+from toxoid.config.recipe import BASE, ContrastSection, ModelSection, Recipe
 from toxoid.judges.card import packaged_card
 from toxoid.judges.correction import NAME as CORRECTIONS
 from toxoid.judges.panel import Panel, panel_identity
@@ -35,14 +37,31 @@ EXPECTED_CORRELATION = 0.3
 more, a model whose replies to one request are more alike than this shows less."""
 
 
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """One system after its audit.
+
+    Args:
+        scored: Its items without texts, as :class:`toxoid.audit.slim.Slimmer` keeps them.
+        path: The file of the whole items.
+        reply_tokens: Of all its replies.
+        identity: Of its engine.
+    """
+
+    scored: Sequence[Scored]
+    path: Path
+    reply_tokens: int
+    identity: Mapping[str, Any]
+
+
 def assemble(
     recipe: Recipe,
-    scored: Mapping[str, Sequence[Scored]],
+    audited: Mapping[str, Audited],
     treated: Mapping[str, Treated],
     panel: Panel,
     capability: Capability,
     *,
-    identities: Mapping[str, Mapping[str, Any]],
+    transferred: Sequence[Item],
     fingerprint: Mapping[str, Any],
     notes: Sequence[str],
 ) -> Results:
@@ -50,32 +69,33 @@ def assemble(
 
     Args:
         recipe: The recipe that was run.
-        scored: By system, ``"base"`` first.
+        audited: By system, ``"base"`` first.
         treated: By arm, what its treatment left.
         panel: The judges.
         capability: What was measured beside replies.
-        identities: By system, its engine's identity.
+        transferred: What attacks ended with on the base, if it was asked again.
         fingerprint: Of the run.
         notes: About the data.
     """
     settings = Settings(recipe.statistics.level, recipe.statistics.resamples, recipe.statistics.seed)
     comparisons = [
-        _comparison(contrast, scored, settings, recipe, capability) for contrast in _contrasts(recipe)
+        _comparison(contrast, audited, settings, recipe, capability) for contrast in _contrasts(recipe)
     ]
     headline = next((found for found in comparisons if found["headline"]), None)
     card = packaged_card(panel_name(recipe), panel)
+    transfer: Meta = {"transferred": items_fingerprint(transferred)} if transferred else {}
     systems = [
-        _system(name, scored[name], recipe, treated.get(name), identities[name])
-        | measured(scored[name], card, settings)
+        _system(name, found, recipe, treated.get(name))
+        | measured(found.scored, card, settings)
         | _optional("capability", capability.scores(name))
-        for name in scored
+        for name, found in audited.items()
     ]
     return {
-        "meta": _meta(recipe, panel, fingerprint, scored, card),
+        "meta": _meta(recipe, panel, fingerprint, audited, card) | transfer,
         "rows": headline["rows"] if headline else [],
         "systems": cast("list[System]", systems),
         "comparisons": comparisons,
-        "power": power_rows([entry.item for entry in scored[BASE]], recipe),
+        "power": power_rows([entry.item for entry in audited[BASE].scored], recipe),
         "judge_card": card,
         "notes": list(dict.fromkeys([*notes, *capability.notes])),
     }
@@ -98,31 +118,24 @@ def measured(scored: Sequence[Scored], card: Mapping[str, Any] | None, settings:
 def compared(
     before: Sequence[Scored],
     after: Sequence[Scored],
+    flips: ShownFlips,
     settings: Settings,
     *,
     names: tuple[str, str],
-    flips_shown: int,
-    tasks: Sequence[str] | None = None,
+    tasks: Sequence[str],
 ) -> dict[str, Any]:
-    """Return what two systems' scored items say together: a comparison without ``headline`` and ``capability``."""
-    shown = ShownFlips(flips_shown)
-    for flip in flips(before, after, tasks):
-        shown.add(flip)
-    found = compared_rates(before, after, settings, names=names, tasks=tasks)
-    return {**found, "flips": shown.shown(), "flips_total": shown.totals}
+    """Return what two systems' scored items say together: a comparison without ``headline`` and ``capability``.
 
-
-def compared_rates(
-    before: Sequence[Scored],
-    after: Sequence[Scored],
-    settings: Settings,
-    *,
-    names: tuple[str, str],
-    tasks: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """Return the part of :func:`compared` for which no text is needed."""
+    Args:
+        before: One system's items; no text of them is needed.
+        after: The other's.
+        flips: The replies whose verdict changed between them.
+        settings: Of intervals and tests.
+        names: Of the systems.
+        tasks: What both were asked and is compared.
+    """
     sides = _by_task(before), _by_task(after)
-    shared = [task for task in sides[0] if task in sides[1] and (tasks is None or task in tasks)]
+    shared = [task for task in sides[0] if task in sides[1] and task in tasks]
     rows: list[Row] = []
     by_attack: list[Row] = []
     for task in shared:
@@ -138,6 +151,8 @@ def compared_rates(
         "means": [row for task in shared for row in mean_rows(sides[0][task], sides[1][task], settings)],
         **_optional("trade", weighed),
         "verdict": verdict(rows, level=settings.level),
+        "flips": flips.shown(),
+        "flips_total": flips.totals,
     }
 
 
@@ -161,46 +176,43 @@ def _contrasts(recipe: Recipe) -> list[ContrastSection]:
 
 def _comparison(
     contrast: ContrastSection,
-    scored: Mapping[str, Sequence[Scored]],
+    audited: Mapping[str, Audited],
     settings: Settings,
     recipe: Recipe,
     capability: Capability,
 ) -> Comparison:
     names = contrast.before, contrast.after
-    found = compared(
-        scored[contrast.before],
-        scored[contrast.after],
-        settings,
-        names=names,
-        flips_shown=recipe.report.flips,
-        tasks=contrast.tasks,
+    before, after = (audited[name] for name in names)
+    known = frozenset(tasks_of(after.scored)) & frozenset(contrast.tasks or recipe.audit.tasks)
+    tasks = [task for task in tasks_of(before.scored) if task in known]
+    flips = shown_flips(
+        iter_scored(before.path), iter_scored(after.path), tasks=tasks, most=recipe.report.flips
     )
+    found = compared(before.scored, after.scored, flips, settings, names=names, tasks=tasks)
     headline = {"headline": bool(recipe.arms) and names == (BASE, recipe.arms[0].name)}
     return cast("Comparison", {**found, **headline, **_optional("capability", capability.rows(*names))})
 
 
 def _system(
     name: str,
-    scored: Sequence[Scored],
+    audited: Audited,
     recipe: Recipe,
     treated: Treated | None,
-    identity: Mapping[str, Any],
 ) -> dict[str, Any]:
     arm = next((arm for arm in recipe.arms if arm.name == name), None)
-    generated = sum(done.completion_tokens for entry in scored for done in entry.completions)
     system: dict[str, Any] = {
         "name": name,
-        "label": (arm.label or arm.name) if arm else recipe.model.source,
-        "description": arm.method if arm else "untreated",
+        "label": (arm.label or arm.name) if arm else _base_label(recipe.model),
+        "description": arm.method if arm else _base_kind(recipe.model),
         "cost": {
             "train_steps": treated.steps if treated else 0,
             "train_tokens": treated.tokens if treated else 0,
-            "generated_tokens": generated,
+            "generated_tokens": audited.reply_tokens,
             "examples": dict(treated.examples) if treated else {},
             "counts": dict(treated.counts) if treated else {},
         },
     }
-    if decoding := identity.get("decoding"):
+    if decoding := audited.identity.get("decoding"):
         own = {
             key: decoding[key]
             for key in ("positive", "negative", "shield")
@@ -210,11 +222,20 @@ def _system(
     return system
 
 
+def _base_kind(model: ModelSection) -> str:
+    return "shielded" if model.shield else "adapted" if model.adapter else "untreated"
+
+
+def _base_label(model: ModelSection) -> str:
+    """Return what the base is called: its source, and what stands on it or before it."""
+    return " + ".join(part for part in (model.source, model.adapter, model.shield) if part)
+
+
 def _meta(
     recipe: Recipe,
     panel: Panel,
     fingerprint: Mapping[str, Any],
-    scored: Mapping[str, Sequence[Scored]],
+    audited: Mapping[str, Audited],
     card: Mapping[str, Any] | None,
 ) -> Meta:
     from toxoid import __version__
@@ -231,15 +252,15 @@ def _meta(
         "toxoid_version": __version__,
         "name": recipe.name,
         "description": recipe.description,
-        "model": recipe.model.source,
+        "model": _base_label(recipe.model),
         "judge": panel_identity(panel),
         "seed": recipe.seed,
         "samples": recipe.audit.samples,
         "sampling": recipe.audit.sampling.model_dump(),
-        "systems": list(scored),
+        "systems": list(audited),
         "tasks": tasks,
         "fingerprint": dict(fingerprint),
-        "warnings": [*_unjudged(recipe, panel, scored[BASE]), *_read_with_their_turn(recipe, panel)],
+        "warnings": [*_unjudged(recipe, panel, audited[BASE].scored), *_read_with_their_turn(recipe, panel)],
         "correction": why_not(recipe.audit.tasks, card),
     }
     if any(task_spec(name).course for name in recipe.audit.tasks):
@@ -293,7 +314,7 @@ def power_rows(items: Sequence[Item], recipe: Recipe) -> list[Power]:
         requests = [item.request.id for item in items if item.task == task]
         n = len(set(requests))
         if not n:
-            continue  # campaigns have no items before they are played
+            continue
         replies = drawn[task].samples * len(requests) // n
         effect = minimum_detectable_effect(
             n, replies, EXPECTED_RATE, intra_cluster_correlation=EXPECTED_CORRELATION

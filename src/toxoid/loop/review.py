@@ -14,15 +14,16 @@ from typing import Any, Literal, TypeAlias, get_args
 from toxoid.audit.rates import Settings
 from toxoid.audit.run import Scored, exchange
 from toxoid.audit.scored_files import read_scored
+from toxoid.audit.slim import shown_flips
 from toxoid.audit.tasks import task_spec
 from toxoid.data.request_set import hash_fraction
 from toxoid.errors import UsageError
 from toxoid.judges.base import Aspect, Outcome, Verdict
 from toxoid.judges.card import Labelled, agreement_of
 from toxoid.loop.compare import FLIPS
+from toxoid.loop.kept import scored_path
 from toxoid.loop.publish import with_circumstances
 from toxoid.loop.results import compared, measured
-from toxoid.loop.run import scored_path
 from toxoid.report.html import render_html
 from toxoid.stats.agreement import Agreement
 from toxoid.store.files import disk_errors, write_json_atomic, write_text_atomic
@@ -255,10 +256,9 @@ def _again(
     found: Mapping[str, Any], scored: Mapping[str, Sequence[Scored]], settings: Settings
 ) -> dict[str, Any]:
     before, after = found["before"], found["after"]
-    tasks = list(dict.fromkeys(row["task"] for row in found["rows"])) or None
-    new = compared(
-        scored[before], scored[after], settings, names=(before, after), flips_shown=FLIPS, tasks=tasks
-    )
+    tasks = list(dict.fromkeys(row["task"] for row in found["rows"]))
+    flips = shown_flips(scored[before], scored[after], tasks=tasks, most=FLIPS)
+    new = compared(scored[before], scored[after], flips, settings, names=(before, after), tasks=tasks)
     return {**found, **new}
 
 

@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +16,8 @@ from toxoid.audit.items import Item, items_fingerprint
 from toxoid.audit.results import Results
 from toxoid.audit.run import Scored, run_audit
 from toxoid.audit.scored_files import write_scored
-from toxoid.audit.tasks import CAMPAIGNS
+from toxoid.audit.slim import Slimmer
+from toxoid.audit.tasks import CAMPAIGNS, TRANSFER
 from toxoid.config.recipe import BASE, ArmSection, Recipe
 from toxoid.engines.base import Engine
 from toxoid.engines.cached import CachedEngine
@@ -27,10 +28,12 @@ from toxoid.judges.panel import Panel, panel_identity
 from toxoid.loop import models
 from toxoid.loop.campaigns import Campaigns
 from toxoid.loop.capability import Capability
+from toxoid.loop.catalogue import plugins_named
 from toxoid.loop.judging import choose_panel
+from toxoid.loop.kept import note_speed, scored_path
 from toxoid.loop.preview import Plan, measured_pace, pace_line, plan, plan_lines, task_lines
 from toxoid.loop.requests import Requests, attack_notes, audit_items, drawings, load_all
-from toxoid.loop.results import assemble, power_note
+from toxoid.loop.results import Audited, assemble, power_note
 from toxoid.loop.treat import Treated, treat
 from toxoid.progress import SILENT, Progress
 from toxoid.store.files import write_json_atomic
@@ -70,6 +73,10 @@ class _Prepared:
     plan: Plan
     meter: Meter
 
+    def power_note(self, recipe: Recipe) -> str:
+        """Say which changes the run will probably be able to see."""
+        return power_note([*self.items, *self.campaigns.coming], recipe)
+
 
 @dataclass
 class _Loop:
@@ -83,34 +90,40 @@ class _Loop:
     command: str
     progress: Progress
     timings: dict[str, float] = field(default_factory=dict)
-    identities: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def audit(
         self, name: str, engine: Engine, tasks: Sequence[str] | None = None, *, guided: bool = False
-    ) -> list[Scored]:
-        """Audit one system on the frozen items."""
+    ) -> Audited:
+        """Audit one system; what it replied goes to a file as it comes, and is kept without its texts."""
         started, metered = time.monotonic(), MeteredEngine(engine, self.given.meter, self._tell_pace(name))
-        self.identities[name] = engine.identity()
         asked: Engine = CachedEngine(metered, self.run.records)
         asked = models.guided(asked) if guided or self.recipe.audit.guided else asked
-        scored = run_audit(
-            asked,
+        slimmer, path = Slimmer(), scored_path(self.run, name)
+        write_scored(path, slimmer.passing(self._scored(name, asked, tasks or self.recipe.audit.tasks)))
+        self.note_time(f"audit {name}", started)
+        note_speed(self.run, name, metered.used)
+        self.given.capability.measure(name, engine, self.run, self.progress)
+        return Audited(slimmer.kept, path, slimmer.reply_tokens, engine.identity())
+
+    def _scored(self, name: str, engine: Engine, tasks: Sequence[str]) -> Iterator[Scored]:
+        """Yield what a system makes of the frozen items, of campaigns, and of what these found on the base."""
+        campaigns = self.given.campaigns
+        yield from self._asked(name, engine, [item for item in self.given.items if item.task in tasks])
+        if CAMPAIGNS in tasks:
+            yield from campaigns.play(engine, self.panel, self.run.records, self.progress, name)
+        if TRANSFER in tasks:
+            yield from self._asked(name, engine, campaigns.found)
+
+    def _asked(self, name: str, engine: Engine, items: Sequence[Item]) -> Iterator[Scored]:
+        return run_audit(
+            engine,
             self.panel,
-            [item for item in self.given.items if tasks is None or item.task in tasks],
+            items,
             drawings=drawings(self.recipe),
             seed=self.recipe.seed,
             progress=self.progress,
             name=f"audit {name}",
         )
-        if tasks is None or CAMPAIGNS in tasks:
-            scored += self.given.campaigns.play(
-                asked, self.panel, self.run.records, self.progress, f"audit {name}"
-            )
-        write_scored(scored_path(self.run, name), scored)
-        self.note_time(f"audit {name}", started)
-        note_speed(self.run, name, metered.used)
-        self.given.capability.measure(name, engine, self.run, self.progress)
-        return scored
 
     def _tell_pace(self, name: str) -> Callable[[Usage], None] | None:
         total = self.given.plan.total
@@ -131,13 +144,14 @@ class _Loop:
             training=self.given.requests.train[arm.name],
             run=self.run,
             matched=done[arm.match_steps_of] if arm.match_steps_of else None,  # the recipe lists it earlier
+            shield=done[arm.shield_of].path if arm.shield_of else None,
             command=self.command,
             progress=self.progress,
         )
         self.note_time(f"treat {arm.name}", started)
         return treated
 
-    def audit_arm(self, arm: ArmSection, treated: Treated) -> list[Scored]:
+    def audit_arm(self, arm: ArmSection, treated: Treated) -> Audited:
         """Audit a treated model."""
         assert self.given.base is not None, "checked when the run was opened"
         engine = models.treated_engine(self.recipe.model, self.given.base, arm, treated.path)
@@ -189,7 +203,7 @@ def preview(recipe: Recipe) -> list[str]:
         *plan_lines(given.plan, recipe.budget),
         *task_lines(given.plan),
         pace or "time: not measured, for the questions to an endpoint may cost money",
-        power_note(given.items, recipe),
+        given.power_note(recipe),
         *given.requests.notes(),
         *attack_notes(recipe, given.items),
         *given.capability.notes,
@@ -215,34 +229,35 @@ def _prepare(recipe: Recipe) -> _Prepared:
     Raises:
         UsageError: Something cannot work, or the run could exceed its caps.
     """
-    if recipe.arms and recipe.model.endpoint:
+    if recipe.arms and recipe.model.elsewhere:
         raise UsageError(
-            f'arm "{recipe.arms[0].name}" trains the model, and an endpoint\'s weights are elsewhere: give a '
-            "checkpoint folder or Hub id, or audit the endpoint with `toxoid audit`"
+            f'arm "{recipe.arms[0].name}" trains the model, whose weights are elsewhere (endpoint, plug-in): give '
+            "a checkpoint folder or Hub id, or audit it with `toxoid audit`"
         )
     requests = load_all(recipe)
     capability = Capability(recipe)
-    base = None if recipe.model.endpoint else models.load(recipe.model)
+    base = None if recipe.model.elsewhere else models.load(recipe.model)
     items = audit_items(recipe, requests, _room(recipe, base) if base else None)
     panel = choose_panel(recipe)
     engine = (
         models.local_engine(base, recipe.model)
         if base
-        else models.endpoint_engine(recipe.model, prefill=_prefills(items))
+        else models.open_engine(recipe.model, prefill=_prefills(items))
     )
     counted = _counted(base) if base else by_bytes
     meter = Meter(counted, max_replies=recipe.budget.requests, max_tokens=recipe.budget.tokens)
     campaigns = Campaigns(recipe, requests, base)
-    planned = plan(recipe, items, panel, counted, exact=base is not None, more=campaigns.questions)
+    planned = plan(recipe, items, panel, counted, exact=base is not None, coming=campaigns.coming)
     meter.check(planned.total)
     return _Prepared(requests, items, base, engine, panel, capability, campaigns, planned, meter)
 
 
 def _counted(base: LoadedModel) -> PromptTokens:
     """Return what counts the tokens of a prompt as the model reads it."""
-    from toxoid.engines.templates import encode
+    from toxoid.engines.local import LocalEngine
 
-    return lambda conversation, prefill: len(encode(base.tokenizer, conversation, prefill=prefill))
+    engine = LocalEngine(base)
+    return lambda conversation, prefill: len(engine.prompts(conversation, prefill)[0])
 
 
 def _room(recipe: Recipe, base: LoadedModel) -> Room | None:
@@ -257,20 +272,20 @@ def _room(recipe: Recipe, base: LoadedModel) -> Room | None:
 
 def _stages(loop: _Loop) -> Results:
     given = loop.given
-    for line in (*plan_lines(given.plan, loop.recipe.budget), power_note(given.items, loop.recipe)):
+    for line in (*plan_lines(given.plan, loop.recipe.budget), given.power_note(loop.recipe)):
         loop.progress.note(line)
-    scored = {BASE: loop.audit(BASE, given.engine)}
+    audited = {BASE: loop.audit(BASE, given.engine)}
     treated: dict[str, Treated] = {}
     for arm in loop.recipe.arms:
         treated[arm.name] = loop.treat(arm, treated)
-        scored[arm.name] = loop.audit_arm(arm, treated[arm.name])
+        audited[arm.name] = loop.audit_arm(arm, treated[arm.name])
     results = assemble(
         loop.recipe,
-        scored,
+        audited,
         treated,
         loop.panel,
         given.capability,
-        identities=loop.identities,
+        transferred=given.campaigns.found,
         fingerprint=loop.run.fingerprint,
         notes=[*given.requests.notes(), *attack_notes(loop.recipe, given.items)],
     )
@@ -282,25 +297,6 @@ def _stages(loop: _Loop) -> Results:
 def _prefills(items: Sequence[Item]) -> Literal["auto", "continue"]:
     """Return how a server is to take prefills: course-correction in a closed turn would measure something else."""
     return "continue" if any(item.cut for item in items) else "auto"
-
-
-def scored_path(run: RunDirectory, system: str) -> Path:
-    """Return where a run keeps the scored items of one of its systems."""
-    return run.path / "artifacts" / "scored" / f"{system}.jsonl"
-
-
-def speed_path(run: RunDirectory) -> Path:
-    """Return where a run keeps how fast its systems replied."""
-    return run.path / "speed.json"
-
-
-def note_speed(run: RunDirectory, system: str, used: Usage) -> None:
-    """Add to what a system's replies took; those from the cache took nothing."""
-    path = speed_path(run)
-    kept: dict[str, dict[str, float]] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    if used.replies:
-        whole = Usage(**kept.get(system, {})).plus(used)  # type: ignore[arg-type]
-        write_json_atomic(path, kept | {system: asdict(whole)})
 
 
 def _fingerprint(recipe: Recipe, given: _Prepared) -> dict[str, Any]:
@@ -319,6 +315,7 @@ def _fingerprint(recipe: Recipe, given: _Prepared) -> dict[str, Any]:
         "data": given.requests.hashes() | given.capability.hashes(),
         "prompts": prompts_hash(_PROMPTS),
         **({"inputs": inputs} if inputs else {}),
+        **({"plugins": named} if (named := plugins_named(recipe.model_dump(mode="json"))) else {}),
         **({"campaigns": played} if (played := given.campaigns.identity()) else {}),
     }
 

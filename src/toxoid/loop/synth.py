@@ -73,11 +73,7 @@ def synthesise(
     """
     requests = _requests(recipe)
     panel = choose_panel(recipe)
-    engine = (
-        models.endpoint_engine(recipe.model, prefill="continue")
-        if recipe.model.endpoint
-        else models.local_engine(models.load(recipe.model))
-    )
+    engine = models.open_engine(recipe.model, prefill="continue")
     sampling = recipe.audit.sampling
     with closing(engine):
         return write_shards(

@@ -53,9 +53,9 @@ class TrainSettings(Section):
             raise ValueError(
                 f"options.{name} says which groups there are, and here they are given: remove it"
             )
-        if self.model.endpoint:
+        if self.model.elsewhere:
             raise ValueError(
-                "model.endpoint names a server, and only weights that are here can be trained: remove it"
+                "model names a server or a plug-in, and only weights that are here can be trained: name a folder"
             )
         return self
 

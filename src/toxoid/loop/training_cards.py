@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from toxoid import __version__
 from toxoid.config.recipe import ArmSection, Recipe
 from toxoid.data import contrast
+from toxoid.data.loading import load_requests
 from toxoid.data.registry import DATASETS
 from toxoid.data.writing import data_card
+from toxoid.plugins import DATASETS as PLUGINS
 from toxoid.store.files import write_text_atomic
 from toxoid.store.run_directory import RunDirectory
 
@@ -56,6 +58,7 @@ def licence_of(names: Sequence[str]) -> str:
     known = {name: DATASETS[name].licence for name in names if name in DATASETS}
     own = {name: contrast.LICENCE for name in names if name in contrast.NAMES or name.startswith("lab-")}
     found = {**known, **own}
+    found |= {name: load_requests(name).licence for name in names if name not in found and PLUGINS.find(name)}
     unknown = [name for name in names if name not in found]
     told = sorted(set(found.values())) + ([f"unknown ({', '.join(unknown)})"] if unknown else [])
     return "; ".join(told) or "unknown"

@@ -12,6 +12,7 @@ from toxoid.data.groups import group_row
 from toxoid.data.schemas import as_dicts
 from toxoid.data.writing import write_jsonl_atomic
 from toxoid.engines.base import Engine, Sampling
+from toxoid.engines.cached import CachedEngine
 from toxoid.judges.panel import Panel
 from toxoid.loop import models
 from toxoid.loop.requests import Training
@@ -24,6 +25,7 @@ from toxoid.store.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from toxoid.engines.loading import LoadedModel
+    from toxoid.engines.local import LocalEngine
     from toxoid.training.examples import Example
     from toxoid.training.rlhf.settings import Pair
 
@@ -53,6 +55,7 @@ def treat(
     training: Training,
     run: RunDirectory,
     matched: Treated | None,
+    shield: Path | None,
     command: str,
     progress: Progress,
 ) -> Treated:
@@ -67,6 +70,7 @@ def treat(
         training: The arm's requests.
         run: Where the artefacts are kept.
         matched: The treatment whose number of optimiser steps this one has to take, if any.
+        shield: What an earlier arm left for this one to distil, if anything.
         command: The command line that makes the model, for its card; empty if there is none.
         progress: Where to report.
 
@@ -75,9 +79,13 @@ def treat(
     """
     stage = f"treat-{arm.name}"
     if not run.stage_done(stage):
-        made = _synthesise(recipe, arm, engine, panel, training, progress)
+        teacher = _teacher(arm, base, shield)
+        learnt = None if teacher is None else CachedEngine(teacher, run.records)
+        made = _synthesise(recipe, arm, engine, learnt, panel, training, progress)
         payload = (
-            _train(recipe, arm, base, made, run, matched, command, progress) if made.trains else _NOTHING
+            _train(recipe, arm, base, teacher, made, run, matched, command, progress)
+            if made.trains
+            else _NOTHING
         )
         _write_files(run.artifact(arm.name), made.files)
         told = {"counts": dict(made.counts), "examples": made.by_source()}
@@ -87,8 +95,20 @@ def treat(
     return _treated(run.artifact(arm.name), run.stage_payload(stage))
 
 
+def _teacher(arm: ArmSection, base: LoadedModel, shield: Path | None) -> LocalEngine | None:
+    """Return the model under the shield that an arm is to distil, if it is to distil one."""
+    folder = shield or arm.options.get("shield") if arm.method == "shield-distilled" else None
+    return None if folder is None else models.teacher_engine(base, str(folder))
+
+
 def _synthesise(
-    recipe: Recipe, arm: ArmSection, engine: Engine, panel: Panel, training: Training, progress: Progress
+    recipe: Recipe,
+    arm: ArmSection,
+    engine: Engine,
+    teacher: Engine | None,
+    panel: Panel,
+    training: Training,
+    progress: Progress,
 ) -> TrainingSet:
     sampling = recipe.audit.sampling
     return make_method(arm.method).synthesise(
@@ -102,6 +122,7 @@ def _synthesise(
             seed=recipe.seed,
             progress=Prefixed(progress, arm.name),
             other=models.other_engine(arm),
+            teacher=teacher,
         )
     )
 
@@ -110,6 +131,7 @@ def _train(
     recipe: Recipe,
     arm: ArmSection,
     base: LoadedModel,
+    teacher: LocalEngine | None,
     made: TrainingSet,
     run: RunDirectory,
     matched: Treated | None,
@@ -123,7 +145,7 @@ def _train(
         "output": run.artifact(arm.name),
         "checkpoints": run.artifact(f"checkpoints/{arm.name}"),
         "progress": Prefixed(progress, arm.name),
-        "card": Card(method=arm.method, command=command),
+        "card": Card(method=arm.method, command=command, sources=made.by_source()),
     }
     write_jsonl_atomic(run.artifact(f"data/{arm.name}.jsonl"), _rows(made.examples))
     if made.prompts is not None:
@@ -150,6 +172,13 @@ def _train(
         result = train_rlhf(
             base, reward.pairs, reward.prompts, RLHFConfig(**settings, objective=reward.objective), **places
         )
+    elif made.student is not None:
+        from toxoid.training.soft_prompts.distil import train_distilled
+        from toxoid.training.soft_prompts.settings import DistilConfig
+
+        assert teacher is not None, "the method has asked it"
+        student = DistilConfig(**settings, form=made.student.form, modules=made.student.modules)
+        result = train_distilled(teacher, made.examples, student, **places)
     elif made.preferences is None:
         from toxoid.training.sft import SFTConfig, train_sft
 
@@ -199,12 +228,13 @@ def training_settings(recipe: Recipe, arm: ArmSection, matched: Treated | None) 
 
 
 def _rows(examples: Iterable[Example]) -> Iterator[dict[str, Any]]:
-    """Yield examples in the ``messages`` layout; the last message is the target."""
+    """Yield examples in the ``messages`` layout; the last message is the target, ``prefill`` what it goes on from."""
     for example in examples:
         yield {
             "messages": [*as_dicts(example.conversation), {"role": "assistant", "content": example.target}],
             "source": example.source,
             "weight": example.weight,
+            **({"prefill": example.prefill} if example.prefill else {}),
         }
 
 

@@ -180,7 +180,7 @@ def notes(texts: Iterable[str]) -> list[str]:
 
 
 def _short(value: object) -> str:
-    """Return a mapping as ``"key: value, ..."`` and anything else as text."""
+    """Return a mapping as ``"key: value, ..."``, without what is empty, and anything else as text."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_short(inner)}" for key, inner in value.items())
+        return ", ".join(f"{key}: {_short(inner)}" for key, inner in value.items() if inner not in ("", None))
     return "" if value is None else str(value)

@@ -62,6 +62,12 @@ def flip_sections(
     return sections
 
 
+def has_evidence(comparisons: Sequence[Comparison]) -> bool:
+    """Tell whether a judge has pointed at what decided in any of the changed replies."""
+    flips = (flip for comparison in comparisons for flip in comparison["flips"])
+    return any(flip.get("before_evidence") or flip.get("after_evidence") for flip in flips)
+
+
 def _section(comparison: Comparison, shown: Sequence[Markup]) -> FlipSection:
     totals = dict(comparison["flips_total"])
     missing = len(comparison["flips"]) - sum(totals.values())

@@ -17,10 +17,10 @@ from toxoid.audit.verdict import Finding
 from toxoid.errors import UsageError
 from toxoid.report import facts, svg, view
 from toxoid.report.alpha import sweeps
-from toxoid.report.attacks import attacks
+from toxoid.report.attacks import attacks, sentences
 from toxoid.report.beginnings import beginnings
 from toxoid.report.capability import capability
-from toxoid.report.flips import flip_sections
+from toxoid.report.flips import flip_sections, has_evidence
 from toxoid.report.format import DASH, interval, metric_title, percent, task_title
 from toxoid.report.pareto import pareto
 from toxoid.report.text import one_line, pieces, visible
@@ -93,7 +93,7 @@ def _page(results: Results, detail: str) -> dict[str, Any]:
         "created": facts.when(meta.get("created")),
         "tasks": list(meta.get("tasks", {}).values()),
         "level": f"{view.level_of(results) * 100:g} %",
-        "sentences": view.sentences(results),
+        "sentences": sentences(results),
         "headline": next((one for one in results["comparisons"] if one["headline"]), None),
         "figures": view.figures(results),
         "rate_figures": view.rate_figures(results),
@@ -108,6 +108,7 @@ def _page(results: Results, detail: str) -> dict[str, Any]:
         "sweeps": sweeps(results),
         "categories": _categories(results, detail),
         "detail": detail,
+        "evidence": has_evidence(results["comparisons"]),
         "systems": results["systems"][: view.MAX_SYSTEMS],
         "systems_hidden": max(0, len(results["systems"]) - view.MAX_SYSTEMS),
         "systems_table": view.systems_table(results),
@@ -200,8 +201,8 @@ def _flip(flip: Flip, comparison: Comparison, results: Results) -> Markup:
             metric=metric_title(flip.get("metric", "")),
             prompt=marked(flip["prompt"], limit=_PROMPT),
             prefill=marked(flip.get("prefill") or "", limit=_PROMPT),
-            before=marked(flip["before_reply"], limit=_REPLY),
-            after=marked(flip["after_reply"], limit=_REPLY),
+            before=highlighted(flip["before_reply"], flip.get("before_evidence", ()), limit=_REPLY),
+            after=highlighted(flip["after_reply"], flip.get("after_evidence", ()), limit=_REPLY),
             before_outcome=marked(flip["before_outcome"], limit=_OUTCOME),
             after_outcome=marked(flip["after_outcome"], limit=_OUTCOME),
         )
@@ -227,6 +228,21 @@ def marked(text: object, *, limit: int = _ANY) -> Markup:
         Markup('<b class="esc">{}</b>').format(piece.text) if piece.escaped else escape(piece.text)
         for piece in pieces(text, limit=limit)
     )
+
+
+def highlighted(text: str, evidence: Sequence[Sequence[int]], *, limit: int) -> Markup:
+    """Return hostile text as :func:`marked` does, with the passages that decided its verdict highlighted.
+
+    Passages beyond the limit, and what two of them share, are not.
+    """
+    parts, at = Markup(""), 0
+    for start, end in sorted(map(tuple, evidence)):
+        start, end = max(start, at), min(end, limit, len(text))
+        if start < end:
+            parts += marked(text[at:start])
+            parts += Markup("<mark>{}</mark>").format(marked(text[start:end]))
+            at = end
+    return parts + marked(text[at:], limit=limit - at)
 
 
 def _finalise(value: Any) -> Any:

@@ -14,7 +14,7 @@ from toxoid.audit.tasks import task_spec
 from toxoid.audit.verdict import ALL
 from toxoid.engines.base import Completion
 from toxoid.errors import UsageError
-from toxoid.report.subject import attack_name, item_id
+from toxoid.report.subject import item_id
 from toxoid.store.files import disk_errors
 from toxoid.store.keys import content_key
 from toxoid.training.card import base_name
@@ -123,7 +123,7 @@ def _sample(entry: Scored, number: int, results: Results, system: System, rates:
             CLUSTER: _clean(item.request.id),
             "category": _clean(item.stratum),
             "kind": item.request.kind,
-            "attack": attack_name(item, results),
+            "attack": item.attack,
             "prefill": _clean(item.prefill),
         },
         uuid=content_key(system["name"], item.key, number)[:22],

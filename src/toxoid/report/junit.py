@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 from toxoid.audit.results import Results
 from toxoid.audit.run import Scored
-from toxoid.report.subject import Sample, State, attack_name, samples
+from toxoid.report.subject import Sample, State, samples
 from toxoid.report.text import one_line, visible
 
 _TEXT, _LINE = 4000, 300
@@ -31,7 +31,7 @@ def junit(results: Results, system: str, scored: Iterable[Scored]) -> str:
     """
     suites: dict[tuple[str, str, str], list[Sample]] = {}
     for sample in samples(scored):
-        key = (sample.item.task, attack_name(sample.item, results), sample.item.stratum)
+        key = (sample.item.task, sample.item.attack, sample.item.stratum)
         suites.setdefault(key, []).append(sample)
     root = ET.Element("testsuites")
     for number, (names, found) in enumerate(suites.items()):

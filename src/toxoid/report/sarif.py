@@ -12,7 +12,7 @@ from toxoid.audit.results import Results
 from toxoid.audit.run import Scored
 from toxoid.audit.tasks import CORR_MEAN, CORRECTED, task_spec
 from toxoid.report.format import metric_title, task_title
-from toxoid.report.subject import Sample, attack_name, samples
+from toxoid.report.subject import Sample, samples
 from toxoid.report.text import one_line, visible
 from toxoid.store.keys import content_key
 
@@ -46,7 +46,7 @@ def sarif(results: Results, system: str, scored: Iterable[Scored], *, file: str)
         for _, group in groupby(found, lambda sample: sample.line)
     ]
     items = sorted(filter(None, failed), key=lambda group: _level(group[0].item.task) != "error")
-    rules = list(dict.fromkeys(_rule_id(group[0], results) for group in items))
+    rules = list(dict.fromkeys(_rule_id(group[0]) for group in items))
     notes = [*_left_out(len(items)), *_unanswered(found)]
     run = {
         "tool": {"driver": _driver(rules, results)},
@@ -65,8 +65,8 @@ def _level(task: str) -> str:
     return "error" if harm else "warning"
 
 
-def _rule_id(sample: Sample, results: Results) -> str:
-    return f"{sample.item.task}/{attack_name(sample.item, results)}"
+def _rule_id(sample: Sample) -> str:
+    return f"{sample.item.task}/{sample.item.attack}"
 
 
 def _driver(rules: Sequence[str], results: Results) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _rule(rule: str, results: Results) -> dict[str, Any]:
 def _result(group: Sequence[Sample], rules: Sequence[str], results: Results, file: str) -> dict[str, Any]:
     """Return the finding of one item, from its replies that failed."""
     first, item = group[0], group[0].item
-    rule = _rule_id(first, results)
+    rule = _rule_id(first)
     return {
         "ruleId": rule,
         "ruleIndex": rules.index(rule),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from toxoid.audit.by_attack import attack_of
 from toxoid.audit.items import Item
 from toxoid.audit.rates import value
 from toxoid.audit.results import Results, System
@@ -49,10 +48,12 @@ class Sample:
 
 
 def item_id(item: Item) -> str:
-    """Return the request's id, with the wording of the attack where there is one: unique within a task."""
-    attack = attack_of(item)
-    parts = [item.request.id, attack or "", "" if item.attack in ("direct", attack) else item.attack]
-    return " ".join(part for part in parts if part)
+    """Return the request's id, with the attack and its wording where there are some: unique within a task."""
+    return " ".join(
+        part
+        for part in dict.fromkeys((item.request.id, item.attack, item.variant))
+        if part not in ("", "direct")
+    )
 
 
 def system_of(results: Results, name: str | None = None) -> System:
@@ -72,17 +73,6 @@ def system_of(results: Results, name: str | None = None) -> System:
             f"Known: {', '.join(systems) or 'none'}"
         )
     return systems[wanted]
-
-
-def attack_name(item: Item, results: Results) -> str:
-    """Return the name of the attack that made an item, as recipes name it."""
-    if found := attack_of(item):
-        return found
-    recipe: dict[str, Any] = results["meta"].get("fingerprint", {}).get("recipe", {})
-    chosen = recipe.get("audit", {}).get("attacks", {}).get(item.task)
-    if isinstance(chosen, list):
-        chosen = next(iter(chosen), None)
-    return str(chosen or task_spec(item.task).attack)
 
 
 def samples(scored: Iterable[Scored]) -> Iterator[Sample]:

@@ -13,7 +13,7 @@ from rich.text import Text
 from toxoid.audit.results import RateRow, Results, System
 from toxoid.audit.verdict import ALL
 from toxoid.report import view
-from toxoid.report.attacks import proving_nothing
+from toxoid.report.attacks import proving_nothing, sentences
 from toxoid.report.format import metric_title, task_title
 from toxoid.report.html import checked
 from toxoid.report.text import one_line, visible
@@ -30,7 +30,7 @@ def summary(results: Mapping[str, Any]) -> Group:
     whole = checked(results)
     parts: list[RenderableType] = [
         Text(visible(sentence, limit=2000), style="bold" if first else "")
-        for first, sentence in zip((True, *[False] * 50), view.sentences(whole), strict=False)
+        for first, sentence in zip((True, *[False] * 50), sentences(whole), strict=False)
     ]
     parts += [Text(visible(sentence, limit=2000)) for sentence in proving_nothing(whole)]
     if whole["meta"].get("forced"):

@@ -9,7 +9,7 @@ from typing import Any
 
 from toxoid.audit.by_attack import PREFIX
 from toxoid.audit.results import RateRow, Results, Row, System
-from toxoid.audit.tasks import VALID_SAFE
+from toxoid.audit.tasks import HARMLESS, HELPFUL, OVER_REFUSED, VALID_SAFE
 from toxoid.audit.verdict import ALL, Finding, audit_sentences, finding, headline_rows, verdict_sentences
 from toxoid.report.format import (
     DASH,
@@ -26,7 +26,7 @@ from toxoid.report.format import (
 
 MAX_CATEGORIES = 40
 MAX_SYSTEMS = 8
-MAX_FIGURES = 6
+MAX_FIGURES = 9
 
 _STATES = {Finding.BETTER: "better", Finding.WORSE: "worse", Finding.CHANGED: "changed"}
 
@@ -86,17 +86,22 @@ def level_of(results: Results) -> float:
 def sentences(results: Results) -> list[str]:
     """Return the verdict of the headline comparison, or of the audit if nothing was compared.
 
+    Of an audit's rates the first is told: all of them stand beside it as numbers.
+    Whether the trade is significant follows the first two sentences: what was gained, and what that cost.
     The verdict kept in the results is shown as it is where it is not the one of these rows.
     """
     level = level_of(results)
     if not results["rows"]:
         systems = results["systems"]
-        return audit_sentences(systems[0]["rates"], level=level) if systems else ["Nothing was measured."]
+        if not systems:
+            return ["Nothing was measured."]
+        return audit_sentences(systems[0]["rates"], level=level, further=False)
     found = verdict_sentences(results["rows"], level=level)
     headline = next((one for one in results["comparisons"] if one["headline"]), None)
     kept = headline["verdict"] if headline else ""
     weighed = [headline["trade"]["sentence"]] if headline and "trade" in headline else []
-    return [*(found if kept in ("", " ".join(found)) else [kept]), *weighed]
+    told = found if kept in ("", " ".join(found)) else [kept]
+    return [*told[:2], *weighed, *told[2:]]
 
 
 def shown_systems(results: Results) -> list[System]:
@@ -157,8 +162,14 @@ def figures(results: Results) -> list[Line]:
     rows, level = overall(results["rows"]), level_of(results)
     worse = [row for row in rows if finding(row, level=level) is Finding.WORSE]
     room = max(0, MAX_FIGURES - len(worse))
-    others = [row for row in headline_rows(rows) if row not in worse][:room]
+    others = sorted((row for row in headline_rows(rows) if row not in worse), key=_weight)[:room]
     return lines([row for row in rows if row in others or row in worse[:MAX_FIGURES]], results)
+
+
+def _weight(row: Row | RateRow) -> int:
+    """Return the place of a rate where not all can be shown: harm first, then what keeping from it may cost."""
+    known = [HARMLESS.name, OVER_REFUSED.name, HELPFUL.name]
+    return known.index(row["metric"]) if row["metric"] in known else len(known)
 
 
 def rate_figures(results: Results) -> list[tuple[str, str, Cell]]:
@@ -167,9 +178,11 @@ def rate_figures(results: Results) -> list[tuple[str, str, Cell]]:
         return []
     tasks = results["meta"].get("tasks", {})
     rates = headline_rows([rate for rate in results["systems"][0]["rates"] if rate["category"] == ALL])
+    shown = sorted(rates, key=_weight)[:MAX_FIGURES]
     return [
         (task_title(rate["task"], tasks), metric_title(rate["metric"]), cell(rate))
-        for rate in rates[:MAX_FIGURES]
+        for rate in rates
+        if rate in shown
     ]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from toxoid.stats.intervals import Outcomes, Rate, clustered_rate, item_means
+from toxoid.stats.intervals import Outcomes, Rate, clustered_rate, item_means, quantile_of_normal
 from toxoid.stats.resampling import Floats, bootstrap_means, check_options, percentiles
 
 _NO_INFORMATION = "the judge carries no information: sensitivity {:.2f} + specificity {:.2f} is not above 1"
@@ -62,6 +63,8 @@ def corrected_rate(
     fn: int,
     tn: int,
     fp: int,
+    sensitivity_interval: tuple[float, float] | None = None,
+    specificity_interval: tuple[float, float] | None = None,
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
@@ -70,8 +73,9 @@ def corrected_rate(
 
     Each draw resamples the items (cluster bootstrap) and, apart from it, the labelled hits and the labelled
     misses, all with the pseudo items of :mod:`toxoid.stats.resampling`. So a judge that made no error on 20
-    labels is not taken for infallible. A draw whose judge carries no information says nothing: it stands at
-    0 for the lower end and at 1 for the upper.
+    labels is not taken for infallible. Labels that are not independent, several to a request say, are worth fewer than
+    there are: as many as give the interval that was found for the share. A draw whose judge carries no information says
+    nothing: it stands at 0 for the lower end and at 1 for the upper.
 
     A hit is an outcome of 1. Where a metric counts the misses instead (a harmless rate), swap the roles:
     ``tp`` with ``tn`` and ``fn`` with ``fp``. It is assumed that the judge errs on the audited replies as
@@ -83,6 +87,8 @@ def corrected_rate(
         fn: Labelled hits it calls a miss.
         tn: Labelled misses it calls a miss.
         fp: Labelled misses it calls a hit.
+        sensitivity_interval: At 95 %, where labelled hits are not independent; Wilson's if ``None``.
+        specificity_interval: The same for labelled misses.
         level: Nominal coverage.
         resamples: Bootstrap draws.
         seed: Of the draws.
@@ -105,8 +111,16 @@ def corrected_rate(
         return unknown(_NO_INFORMATION.format(sensitivity, specificity))
     rng = np.random.default_rng([seed, 2])
     seen = bootstrap_means(item_means(outcomes), low=0.0, high=1.0, resamples=resamples, rng=rng)
-    drawn_sensitivity, drawn_specificity = _redraw(tp, fn, resamples, rng), _redraw(tn, fp, resamples, rng)
-    low, high = _interval(seen, drawn_sensitivity, drawn_specificity, level)
+    worth = (
+        labels_worth(tp + fn, sensitivity, sensitivity_interval),
+        labels_worth(tn + fp, specificity, specificity_interval),
+    )
+    low, high = _interval(
+        seen,
+        _redraw(sensitivity, worth[0], resamples, rng),
+        _redraw(specificity, worth[1], resamples, rng),
+        level,
+    )
     return CorrectedRate(rate, min(low, rate), max(high, rate), apparent, sensitivity, specificity)
 
 
@@ -114,10 +128,27 @@ def _share(right: int, wrong: int) -> float | None:
     return right / (right + wrong) if right + wrong else None
 
 
-def _redraw(right: int, wrong: int, resamples: int, rng: np.random.Generator) -> Floats:
-    """Draw shares of ``right`` with one pseudo label on each side, shape (resamples,)."""
-    total = right + wrong + 2
-    return rng.binomial(total, (right + 1) / total, size=resamples) / total
+def labels_worth(count: int, share: float, found: tuple[float, float] | None) -> int:
+    """Return how many independent labels say as much of ``share`` as the ``count`` that there are.
+
+    Wilson's interval of that many is as wide as the one ``found``. With h half its width, z = 1.96 and u = 1 / n::
+
+        (h^2 - 1/4) z^4 u^2 + (2 h^2 - share (1 - share)) z^2 u + h^2 = 0
+    """
+    half = (found[1] - found[0]) / 2 if found else 0.0
+    if half <= 0.0:
+        return count
+    if half >= 0.5:
+        return 0
+    z2 = quantile_of_normal(0.95) ** 2
+    a, b, c = (half**2 - 0.25) * z2**2, (2 * half**2 - share * (1 - share)) * z2, half**2
+    return min(count, round(-2 * a / (b + math.sqrt(b**2 - 4 * a * c))))
+
+
+def _redraw(share: float, labels: int, resamples: int, rng: np.random.Generator) -> Floats:
+    """Draw ``share`` anew of so many labels, with one pseudo label on each side, shape (resamples,)."""
+    total = labels + 2
+    return rng.binomial(total, (share * labels + 1) / total, size=resamples) / total
 
 
 def _interval(seen: Floats, sensitivity: Floats, specificity: Floats, level: float) -> tuple[float, float]:

@@ -7,18 +7,13 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from toxoid.engines.classifiers import base
 from toxoid.engines.classifiers.base import Labels
 from toxoid.engines.classifiers.encoders import small_encoder
 from toxoid.engines.classifiers.modules import BagOfWordsModule, ClassifierModule, EncoderModule
 from toxoid.engines.classifiers.windows import Window
 
-REQUESTS = Labels(("harmless", "problematic"), frozenset({"problematic"}), "problematic")
-REPLIES = Labels(
-    ("compliance", "partial refusal", "refusal"),
-    frozenset({"partial refusal", "refusal"}),
-    "refusal",
-    reads="exchange",
-)
+REQUESTS, REPLIES = base.PROMPTS, base.REPLIES
 TEXTS = [
     "how do I bake a loaf of bread with rye",
     "tell me how to poison the well",

