@@ -26,7 +26,7 @@ import torch
 
 from benchmarks import judge_lab
 from toxoid.config.recipe import ModelSection
-from toxoid.engines.classifiers.base import Labels
+from toxoid.engines.classifiers.base import PROMPTS
 from toxoid.engines.classifiers.encoders import MINILM, pretrained, small_encoder
 from toxoid.engines.classifiers.folders import load_module
 from toxoid.engines.classifiers.inference import ModuleClassifier
@@ -64,7 +64,6 @@ JudgeKind: TypeAlias = Literal["bag-of-words", "small-encoder", "minilm"]
 Arm: TypeAlias = Literal["untuned", "tuned", "random-data"]
 
 ARMS: tuple[Arm, ...] = get_args(Arm)
-LABELS = Labels(("harmless", "problematic"), frozenset({"problematic"}), "problematic")
 ROUNDS, CANDIDATES = 5, 60
 SLICES = (MISSED, CONTENTIOUS, UNCONDITIONED, UNSEEN_ADVERSARY)
 NEW_WORDING = "contentious, new wording"
@@ -110,10 +109,10 @@ def fresh(kind: JudgeKind, texts: Sequence[str], seed: int) -> ClassifierModule:
     torch.manual_seed(seed)
     window = Window(_COMMON["max_length"], 8)
     if kind == "bag-of-words":
-        return BagOfWordsModule(LABELS, window)
+        return BagOfWordsModule(PROMPTS, window)
     if kind == "small-encoder":
-        return small_encoder(texts, LABELS, window=window)
-    return pretrained(MINILM, LABELS, window=window)
+        return small_encoder(texts, PROMPTS, window=window)
+    return pretrained(MINILM, PROMPTS, window=window)
 
 
 def train_judge(

@@ -1,10 +1,11 @@
 """The judge of prompts on real text, beside its baselines, and how fast it reads.
 
     python -m benchmarks.judge [--on development|test] [--seeds 0 1 2] [--quick] [--json] [--out DIR]
+                               [--package DIR]
 
 Settings were chosen with ``--on development``; the test sets (XSTest, JailbreakBench against MT-bench and Alpaca,
 ToxicChat's test split) only report. Judges and their scores live in ``--out``, and what is there is not made again.
-With ``--json`` the last line is JSON.
+With ``--json`` the last line is JSON. ``--package`` writes the judge that ships, and measures nothing but its card.
 """
 
 from __future__ import annotations
@@ -16,242 +17,41 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
-from scipy.sparse import csr_array
-from scipy.special import expit
 from torch import Tensor
-from torch.nn import functional
 
-from benchmarks.judge_data import (
-    Measure,
-    Measured,
-    baseline_texts,
-    judge_texts,
-    measures,
-    without_leaks,
-)
-from toxoid.cli.progress import RichProgress
+from benchmarks.command_line import run
+from benchmarks.judge_data import Measure, Measured, measures, ordinary, shipped_sources, without_leaks
+from benchmarks.judge_systems import COMMAND, JUDGE, SHIPPED, Scorer, System, frozen_encoder, systems
+from toxoid.data.labelled import read_labelled
 from toxoid.data.loading import load_requests
-from toxoid.data.request_set import normalised
-from toxoid.engines.classifiers.base import Labels, positive
-from toxoid.engines.classifiers.encoders import MINILM, pretrained
-from toxoid.engines.classifiers.folders import FACTS
-from toxoid.engines.classifiers.inference import ModuleClassifier, bf16_pays
-from toxoid.engines.classifiers.loading import load_classifier
+from toxoid.data.schemas import Exchange, Request, user
+from toxoid.engines.classifiers.folders import load_module, read_document, save_classifier
+from toxoid.engines.classifiers.inference import ModuleClassifier
 from toxoid.engines.classifiers.modules import EncoderModule
-from toxoid.engines.classifiers.windows import Window
+from toxoid.judges.base import Judge, Outcome
+from toxoid.judges.card import CARD
+from toxoid.judges.folders import judge_from
+from toxoid.loop.judge_evaluation import card_of
 from toxoid.stats.agreement import area_under_roc
 from toxoid.stats.resampling import Floats, percentiles
 from toxoid.store.files import write_json_atomic, write_text_atomic
 from toxoid.store.keys import content_key
 from toxoid.training.calibration import choose_threshold
-from toxoid.training.classifier import ClassifierConfig, LabelledText, train_classifier
-from toxoid.training.determinism import seeded
+from toxoid.training.classifier import LabelledText
 
-JUDGE = "judge"
-"""The row that is reported."""
-LABELS = Labels(("harmless", "problematic"), frozenset({"problematic"}), "problematic")
-CONFIG = ClassifierConfig(
-    mode="full",
-    learning_rate=1e-4,
-    epochs=2,
-    smoothing=0.1,
-    batch_size=32,
-    weight_decay=0.01,
-    warmup_steps=30,
-    max_length=128,
-    save_steps=200,
-    calibration=0.1,
-    threshold="balanced",
-)
-SHIPPED = replace(CONFIG, mode="lora", lora_rank=8, learning_rate=2e-3, epochs=3.0)
-"""An adapter of 1.3 MB, on texts that may ship."""
 RECALL = 0.8
+CAREFUL = 0.7
+"""The recall on the hardest development prompts that a trained judge's threshold is chosen for."""
 LEVEL = 0.95
 RESAMPLES = 1000
-BATCH = 64
 QUICK = 40
 KEYS = {"ToxicChat": "toxic_chat"}
 """Names of measures in the JSON line, where they are not the title in lower case."""
-
-KEYWORDS = (
-    "attack", "bomb", "bribe", "bully", "cheat", "counterfeit", "crime", "destroy", "drug", "exploit", "explosive",
-    "fake", "forge", "fraud", "hack", "harass", "harm", "hate", "hurt", "illegal", "kidnap", "kill", "launder",
-    "malware", "murder", "phishing", "poison", "racist", "rape", "rob", "scam", "self harm", "sexist", "shoot",
-    "smuggle", "stab", "stalk", "steal", "suicide", "terrorist", "threat", "torture", "virus", "weapon",
-)  # fmt: skip
-
-Scorer: TypeAlias = Callable[[Sequence[str]], Floats]
-"""Prompts to probabilities of being problematic."""
-
-
-@dataclass(frozen=True)
-class System:
-    """What is compared.
-
-    Args:
-        key: Of its files.
-        title: Of its row.
-        make: Training texts, seed and folder to a scorer and its threshold.
-        texts: What it learns from, leaks included; an argument limits each set.
-        seeded: Whether it depends on the seed.
-    """
-
-    key: str
-    title: str
-    make: Callable[[Sequence[LabelledText], int, Path], tuple[Scorer, float]]
-    texts: Callable[[int | None], list[LabelledText]]
-    seeded: bool = False
-
-
-# ---- baselines ----
-
-
-def keywords(texts: Sequence[LabelledText], seed: int, out: Path) -> tuple[Scorer, float]:
-    """Return the share of six keywords that a prompt has; one is enough."""
-
-    def score(prompts: Sequence[str]) -> Floats:
-        found = [sum(f" {word}" in f" {normalised(prompt)}" for word in KEYWORDS) for prompt in prompts]
-        return np.minimum(np.array(found) / 6, 1.0)
-
-    return score, 1 / 6
-
-
-def tfidf(texts: Sequence[LabelledText], seed: int, out: Path) -> tuple[Scorer, float]:
-    """Return logistic regression over TF-IDF of words and pairs of words that occur in two texts or more."""
-    terms = [_terms(str(text.text)) for text in texts]
-    documents = Counter(term for found in terms for term in set(found))
-    places = {term: i for i, term in enumerate(sorted(t for t, n in documents.items() if n > 1))}
-    inverse = np.array([np.log((1 + len(texts)) / (1 + documents[term])) + 1 for term in places])
-
-    def vectors(found: Sequence[Sequence[str]]) -> Any:
-        counts = [Counter(places[term] for term in one if term in places) for one in found]
-        values = [np.array([n * inverse[i] for i, n in count.items()]) for count in counts]
-        scaled = [value / max(np.linalg.norm(value), 1e-12) for value in values]
-        ends = np.cumsum([0, *map(len, counts)])
-        columns = np.array([i for count in counts for i in count], dtype=np.int64)
-        return csr_array((np.concatenate([*scaled, np.empty(0)]), columns, ends), (len(found), len(places)))
-
-    fitted = logistic_regression(vectors(terms), np.array([text.label for text in texts]))
-    return lambda prompts: fitted(vectors([_terms(prompt) for prompt in prompts])), 0.5
-
-
-def _terms(text: str) -> list[str]:
-    words = normalised(text).split()
-    return [*words, *map(" ".join, pairwise(words))]
-
-
-def frozen(texts: Sequence[LabelledText], seed: int, out: Path) -> tuple[Scorer, float]:
-    """Return logistic regression over the frozen encoder's sentence vectors."""
-    fitted = logistic_regression(
-        vectors_of([str(text.text) for text in texts], out), np.array([text.label for text in texts])
-    )
-    return lambda prompts: fitted(vectors_of(prompts, out)), 0.5
-
-
-def logistic_regression(features: Any, labels: Floats, *, penalty: float = 1.0) -> Callable[[Any], Floats]:
-    """Return the probability of label 1 as a function of features, (texts, width), dense or sparse.
-
-    The weights, less the intercept, have the penalty ``penalty / 2 |w|^2`` beside the summed loss.
-    """
-    signs = 2.0 * labels - 1
-
-    def loss(weights: Floats) -> tuple[float, Floats]:
-        margins = signs * (features @ weights[:-1] + weights[-1])
-        pull = -signs * expit(-margins)
-        value = np.logaddexp(0, -margins).sum() + penalty / 2 * (weights[:-1] @ weights[:-1])
-        return float(value), np.append(features.T @ pull + penalty * weights[:-1], pull.sum())
-
-    found = minimize(loss, np.zeros(features.shape[1] + 1), jac=True, method="L-BFGS-B").x
-    return lambda given: np.asarray(expit(given @ found[:-1] + found[-1]))
-
-
-@cache
-def _encoder() -> EncoderModule:
-    return pretrained(MINILM, LABELS, window=Window(CONFIG.max_length, 16)).eval()
-
-
-def vectors_of(prompts: Sequence[str], out: Path) -> Floats:
-    """Return the encoder's unit vectors of the prompts' first windows, (prompts, width); kept in ``out``."""
-    store = out / f"vectors-{content_key(list(prompts))[:16]}.npy"
-    if not store.is_file():
-        found = functional.normalize(_encoded(prompts), dim=1).numpy()
-        np.save(store, found)
-    return np.asarray(np.load(store), dtype=np.float64)
-
-
-@torch.inference_mode()
-def _encoded(prompts: Sequence[str]) -> Tensor:
-    encoder = _encoder()
-    first = {row.text: row for row in reversed(encoder.rows(prompts))}
-    order = sorted(first, key=lambda index: len(first[index]))
-    found = torch.zeros(len(prompts), encoder.head.in_features)
-    for start in range(0, len(order), BATCH):
-        batch = order[start : start + BATCH]
-        tensors = encoder.collate([first[index] for index in batch])
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16_pays(encoder)):
-            found[batch] = encoder.pooled(**tensors).float()
-    return found
-
-
-def trained(
-    texts: Sequence[LabelledText], seed: int, out: Path, *, name: str, config: ClassifierConfig
-) -> tuple[Scorer, float]:
-    """Return a judge, trained unless it lies in ``out``, and the threshold that its own calibration found."""
-    folder = out / f"{name}-{seed}"
-    if not (folder / FACTS).is_file():
-        with seeded(seed):
-            start = pretrained(MINILM, LABELS, window=Window(config.max_length, 16))
-        with RichProgress() as progress:
-            train_classifier(
-                start,
-                texts,
-                replace(config, seed=seed),
-                output=folder,
-                checkpoints=out / f"{name}-{seed}-checkpoints",
-                progress=progress,
-                card={"command": "python -m benchmarks.judge"},
-            )
-    classifier = load_classifier(folder)
-    return lambda prompts: positive(
-        classifier.labels, classifier.probabilities(prompts)
-    ), classifier.labels.threshold
-
-
-def systems(epochs: float | None = None) -> list[System]:
-    """Return what is compared; ``epochs`` in place of those of the settings."""
-
-    def judge(
-        name: str, config: ClassifierConfig = CONFIG
-    ) -> Callable[[Sequence[LabelledText], int, Path], tuple[Scorer, float]]:
-        return partial(trained, name=name, config=replace(config, epochs=epochs or config.epochs))
-
-    def learnt(**given: bool) -> Callable[[int | None], list[LabelledText]]:
-        return lambda limit: judge_texts(limit=limit, **given)
-
-    return [
-        System("keywords", "keyword list", keywords, lambda limit: []),
-        System("tfidf", "TF-IDF + logistic regression", tfidf, baseline_texts),
-        System("frozen", "frozen MiniLM + logistic regression", frozen, baseline_texts),
-        System("frozen-own", "the same, on the judge's texts", frozen, learnt()),
-        System("no-contrast", "MiniLM, no contrast set", judge("no-contrast"), learnt(contrast=False), True),
-        System(
-            "shipped",
-            "MiniLM + LoRA, what may ship",
-            judge("shipped", SHIPPED),
-            learnt(permissive=True),
-            True,
-        ),
-        System(JUDGE, "MiniLM, all sets", judge(JUDGE), learnt(), True),
-    ]
-
 
 # ---- measuring ----
 
@@ -277,8 +77,7 @@ def scores_of(system: System, seed: int, sets: Sequence[Measure], out: Path, lim
     """Return a system's scores, from ``out`` if they are there."""
     store = out / f"scores-{system.key}-{seed}-{content_key([list(m.prompts) for m in sets])[:8]}.json"
     if not store.is_file():
-        protected = [measure for on in get_args(Measured) for measure in measures(on)]
-        texts, left_out = without_leaks(system.texts(limit), protected)
+        texts, left_out = learnt(system, limit)
         score, threshold = system.make(texts, seed, out)
         if system.seeded:
             threshold = operating_point(score)
@@ -287,13 +86,21 @@ def scores_of(system: System, seed: int, sets: Sequence[Measure], out: Path, lim
     return Scores(**json.loads(store.read_text("utf-8")))
 
 
+def learnt(system: System, limit: int | None) -> tuple[list[LabelledText], dict[str, int]]:
+    """Return what a system learns, and how many texts were left out as nearly one of those measured, by measure."""
+    protected = [measure for on in get_args(Measured) for measure in measures(on)]
+    return without_leaks(system.texts(limit), protected)
+
+
 def operating_point(score: Scorer) -> float:
-    """Return the highest threshold with a recall of :data:`RECALL` on the contrast set's development part.
+    """Return the highest threshold with a recall of :data:`CAREFUL` on the contrast set's development part.
 
     A judge's own calibration part is like its training data, and most of that is easier than what has to be told apart.
+    With a recall of 0.8 there were half as many false alarms again on ordinary instructions, and 0.05 more recall on
+    plain requests.
     """
     hard = next(measure for measure in measures("development") if measure.name == "contrast")
-    return choose_threshold({"recall": RECALL}, score(hard.prompts), np.array(hard.problematic, dtype=bool))
+    return choose_threshold({"recall": CAREFUL}, score(hard.prompts), np.array(hard.problematic, dtype=bool))
 
 
 Statistics: TypeAlias = dict[str, float]
@@ -351,7 +158,7 @@ def speed(count: int) -> dict[str, float]:
     Medians of three rounds in turn, so that a load on the machine meets all alike.
     """
     prompts = [r.prompt for name in ("xstest", "alpaca") for r in load_requests(name, limit=count // 2)]
-    encoder = _encoder()
+    encoder = frozen_encoder()
     classifier = ModuleClassifier(encoder)
     few = prompts[:: max(1, len(prompts) // 64)]
     ways: dict[str, tuple[Sequence[str], Callable[[Sequence[str]], Any]]] = {
@@ -394,9 +201,9 @@ def page(
     """Return the tables as Markdown."""
     parts = [
         f"# The judge of prompts: {on} sets",
-        f"Made by `python -m benchmarks.judge --on {on}`. Means over seeds, {LEVEL:.0%} bootstrap intervals over "
+        f"Made by `{COMMAND} --on {on}`. Means over seeds, {LEVEL:.0%} bootstrap intervals over "
         "prompts. The threshold is one half for logistic regressions and one keyword for the list; a trained judge's "
-        "has a recall of 0.80 on the contrast set's development part.",
+        f"has a recall of {CAREFUL:.2f} on the contrast set's development part.",
     ]
     for measure in sets:
         counts = Counter(measure.problematic)
@@ -437,6 +244,44 @@ def headline(cells: Mapping[tuple[str, str], Cell], key: str) -> dict[str, float
     }
 
 
+# ---- the judge that ships ----
+
+
+def package(folder: Path, out: Path, *, limit: int | None, epochs: float | None) -> None:
+    """Write the adapter that learnt what may ship, with seed 0 and the threshold of :func:`operating_point`.
+
+    Its card is measured on XSTest, as ``toxoid judge eval xstest --judge encoder`` does.
+    """
+    system = next(each for each in systems(epochs) if each.key == SHIPPED)
+    texts, _ = learnt(system, limit)
+    score, _ = system.make(texts, 0, out)
+    made, sources = out / f"{SHIPPED}-0", shipped_sources()
+    module, facts = load_module(made), read_document(made).card
+    module.labels = replace(module.labels, threshold=operating_point(score))
+    save_classifier(module, folder, card={**facts, "command": f"{COMMAND} --package", "data": sources})
+    judge = judge_from(folder)
+    card = card_of(
+        judge,
+        "problematic",
+        read_labelled("xstest"),
+        command="toxoid judge eval xstest --judge encoder",
+        details={"threshold": module.labels.threshold, "trained_on": sources},
+    )
+    card["weaknesses"] = [_false_alarms(judge, card), *card["weaknesses"]]
+    write_json_atomic(folder / CARD, card)
+
+
+def _false_alarms(judge: Judge, card: Mapping[str, Any]) -> str:
+    """Return what a reader has to know first: how many harmless prompts are called problematic."""
+    prompts = [prompt for prompt, _ in ordinary()]
+    verdicts = judge.judge([Exchange(Request(p, p), user(p), "") for p in prompts], "problematic")
+    share = sum(verdict.outcome is Outcome.HIT for verdict in verdicts) / len(prompts)
+    return (
+        f"Calls {100 * share:.0f} % of {len(prompts)} ordinary instructions (Alpaca's, held out) problematic, and "
+        f"{100 * (1 - card['specificity']['value']):.0f} % of XSTest's harmless prompts: a second opinion, not a gate."
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing, measure, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -448,28 +293,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     parser.add_argument("--out", type=Path, default=Path("runs/judge-benchmark"))
+    parser.add_argument("--package", type=Path, help="only write the judge that ships, to this folder")
     given = parser.parse_args(arguments)
-    given.out.mkdir(parents=True, exist_ok=True)
-    limit = QUICK if given.quick else None
+    out = given.out / "quick" if given.quick else given.out
+    out.mkdir(parents=True, exist_ok=True)
+    limit, epochs = (QUICK, 1.0) if given.quick else (None, None)
+    if given.package:
+        package(given.package, out, limit=limit, epochs=epochs)
+        return
     seeds = given.seeds[:1] if given.quick else given.seeds
-    rows = systems(1.0 if given.quick else None)
+    rows = systems(epochs)
     rows = [row for row in rows if not given.systems or row.key in given.systems]
     sets = measures(given.on, limit)
     cells: dict[tuple[str, str], Cell] = {}
     for row in rows:
-        found = [
-            scores_of(row, seed, sets, given.out, limit) for seed in (seeds if row.seeded else seeds[:1])
-        ]
+        found = [scores_of(row, seed, sets, out, limit) for seed in (seeds if row.seeded else seeds[:1])]
         cells |= {(row.key, measure.name): cell(measure, found) for measure in sets}
         print(
             f"{row.title}: {found[0].texts} texts; left out as known: {dict(found[0].left_out)}", flush=True
         )
     text = page(cells, rows, sets, given.on)
-    write_text_atomic(given.out / f"tables-{given.on}.md", text)
+    write_text_atomic(out / f"tables-{given.on}.md", text)
     print(text)
     if given.json:
         print(json.dumps(speed(64 if given.quick else 800) | headline(cells, JUDGE)))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

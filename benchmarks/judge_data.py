@@ -9,23 +9,24 @@ import csv
 import io
 import json
 import zipfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from toxoid.data.loading import data_folders, load_requests
+from toxoid.data.near import NearTexts
 from toxoid.data.request_set import hash_fraction, normalised
+from toxoid.data.schemas import Request
 from toxoid.errors import UsageError
 from toxoid.training.classifier import LabelledText
 
 Measured: TypeAlias = Literal["development", "test"]
 
-NEAR = 0.5
-"""Jaccard similarity of the words' triples from which on two prompts are nearly equal."""
 HELD_OUT = 0.1
-"""Share of Alpaca's instructions that only measure."""
+"""Share of Alpaca's instructions that are reported on; as many more serve development, and neither are learnt."""
 
 BASELINE = {"advbench": 1, "strongreject": 1, "do-not-answer": 1, "safety-tuned-llamas": 1, "alpaca": 0}
 """What the baselines learn from, and the label of each set."""
@@ -36,7 +37,7 @@ PERMISSIVE: dict[str, tuple[int, int]] = {
     "do-not-answer": (1, 400),
     "harmfulqa": (1, 200),
     "wild-jailbreaks": (1, 100),
-    "contrast-ordinary": (0, 400),
+    "contrast-ordinary": (0, 1500),
     "mmlu": (0, 300),
 }
 """What a judge that ships may learn from beside the contrast set: label, and how many prompts at most."""
@@ -48,9 +49,11 @@ OTHERS: dict[str, tuple[int, int]] = {
 }
 """Sets under CC-BY-NC-4.0, for judges that are trained where they are used."""
 
-OWN = ("contrast", "contrast-ordinary")
-OWN_COPIES = 2
-"""How often an epoch has each text that was written for this."""
+LICENCES = {"wild-jailbreaks": "Apache-2.0", "mmlu": "MIT"}
+"""Of those of them that toxoid has no reader for."""
+
+PAIR_COPIES = 2
+"""How often an epoch has each text of the contrast set's pairs."""
 
 SPARED = frozenset({"human_chatbox"})
 """Categories that are not learnt as problematic: their questions call for care, or only ask the assistant of itself."""
@@ -78,18 +81,25 @@ def measures(on: Measured, limit: int | None = None) -> list[Measure]:
     """Return what settings are chosen by, or what is reported; at most ``limit`` prompts of each label."""
     if on == "development":
         easy = [*_of("i-malicious-instructions", 1), *_of("simple-safety-tests", 1), *_of("q-harm", 1)]
+        others = [*_of("vicuna-bench", 0), *_of("i-alpaca", 0), *_alpaca(HELD_OUT, 2 * HELD_OUT)]
+        pairs = load_requests("contrast", split="test")
+        chat = [r for r in pairs if r.metadata["pair"].startswith("chat")]
         return [
-            _measure(limit, "contrast", _by_kind("contrast", "test")),
-            _measure(limit, "requests", [*easy, *_of("vicuna-bench", 0), *_of("i-alpaca", 0)]),
-            _measure(limit, "physical safety", _by_kind("i-physical-safety")),
-            _measure(limit, "ToxicChat train", _by_kind("toxic-chat", "train")),
+            _measure(limit, "contrast", _labelled(r for r in pairs if r not in chat)),
+            _measure(limit, "chat", _labelled(chat)),
+            _measure(limit, "requests", [*easy, *others]),
+            _measure(limit, "jailbreaks", [*_jailbroken(), *others]),
         ]
-    held_out = [row for row in _of("alpaca", 0) if _is_held_out(row[0])]
     return [
         _measure(limit, "XSTest", _by_kind("xstest")),
-        _measure(limit, "JailbreakBench", [*_of("jailbreakbench", 1), *_of("mt-bench", 0), *held_out]),
+        _measure(limit, "JailbreakBench", [*_of("jailbreakbench", 1), *_of("mt-bench", 0), *ordinary()]),
         _measure(limit, "ToxicChat", _by_kind("toxic-chat", "test")),
     ]
+
+
+def ordinary() -> list[tuple[str, int]]:
+    """Return Alpaca's instructions that are reported on, each with the label 0."""
+    return _alpaca(0, HELD_OUT)
 
 
 def baseline_texts(limit: int | None = None) -> list[LabelledText]:
@@ -113,51 +123,36 @@ def judge_texts(
         row
         for name, (label, most) in sets.items()
         for row in _of(name, label, min(most, limit or most), spared=SPARED)
-        * (OWN_COPIES if name in OWN else 1)
     ]
     texts = [LabelledText(*row) for row in rows if not (row[1] == 0 and _is_held_out(row[0]))]
     if contrast:
         pairs = load_requests("contrast", split="train", limit=None if limit is None else 2 * limit)
         learnt = [LabelledText(r.prompt, int(r.kind == "harmful"), r.metadata["pair"]) for r in pairs]
-        texts += learnt * OWN_COPIES
+        texts += learnt * PAIR_COPIES
     return texts
+
+
+def shipped_sources() -> list[dict[str, str]]:
+    """Return name and licence of the sets that a judge which ships has learnt from."""
+    return [
+        {"name": name, "licence": LICENCES[name] if name in LICENCES else load_requests(name).licence}
+        for name in ("contrast", *PERMISSIVE)
+    ]
 
 
 def without_leaks(
     texts: Sequence[LabelledText], measured: Iterable[Measure]
 ) -> tuple[list[LabelledText], dict[str, int]]:
     """Return the texts that are not nearly one of those measured, and how many were left out for which measure."""
-    known = {measure.name: _Near(measure.prompts) for measure in measured}
+    known = {measure.name: NearTexts(measure.prompts) for measure in measured}
     left_out: Counter[str] = Counter()
     kept = []
     for text in texts:
-        met = [name for name, near in known.items() if near.has(str(text.text))]
+        met = [name for name, near in known.items() if str(text.text) in near]
         left_out.update(met)
         if not met:
             kept.append(text)
     return kept, dict(left_out)
-
-
-class _Near:
-    """Prompts, to be asked whether another one is nearly one of them."""
-
-    def __init__(self, prompts: Iterable[str]) -> None:
-        self._triples = [triples(prompt) for prompt in prompts]
-        self._where: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        for index, found in enumerate(self._triples):
-            for triple in found:
-                self._where[triple].append(index)
-
-    def has(self, prompt: str) -> bool:
-        own = triples(prompt)
-        shared = Counter(index for triple in own for index in self._where.get(triple, ()))
-        return any(n >= NEAR * (len(own) + len(self._triples[index]) - n) for index, n in shared.items())
-
-
-def triples(prompt: str) -> set[tuple[str, ...]]:
-    """Return the runs of three words in a prompt; all its words if they are fewer."""
-    words = normalised(prompt).split()
-    return {tuple(words[start : start + 3]) for start in range(max(1, len(words) - 2))}
 
 
 # ---- where prompts come from ----
@@ -177,7 +172,27 @@ def _of(
 
 
 def _by_kind(name: str, split: str | None = None) -> list[Row]:
-    return [(r.prompt, int(r.kind == "harmful")) for r in load_requests(name, split=split)]
+    return _labelled(load_requests(name, split=split))
+
+
+def _labelled(requests: Iterable[Request]) -> list[Row]:
+    return [(request.prompt, int(request.kind == "harmful")) for request in requests]
+
+
+def _jailbroken() -> Iterator[Row]:
+    """Yield GPTFuzzer's templates, each around one of MaliciousInstruct's goals."""
+    goals = cycle(goal for goal, _ in _of("malicious-instruct", 1))
+    with _path("gptfuzz_prompts/GPTFuzzer.csv").open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            yield row["text"].replace("[INSERT PROMPT HERE]", next(goals)), 1
+
+
+def _alpaca(start: float, end: float) -> list[Row]:
+    return [row for row in _of("alpaca", 0) if start <= _place(row[0]) < end]
+
+
+def _place(prompt: str) -> float:
+    return hash_fraction("judge benchmark", normalised(prompt))
 
 
 def _measure(limit: int | None, name: str, given: Sequence[Row]) -> Measure:
@@ -186,7 +201,7 @@ def _measure(limit: int | None, name: str, given: Sequence[Row]) -> Measure:
 
 
 def _is_held_out(prompt: str) -> bool:
-    return hash_fraction("judge benchmark", normalised(prompt)) < HELD_OUT
+    return _place(prompt) < 2 * HELD_OUT
 
 
 def _path(name: str) -> Path:

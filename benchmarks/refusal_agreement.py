@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import run
 from toxoid.data.schemas import Exchange, Request, user
 from toxoid.errors import UsageError
 from toxoid.judges.base import Aspect, Judge, Outcome, Verdict
@@ -174,4 +175,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

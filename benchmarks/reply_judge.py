@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.judge import vectors_of
+from benchmarks.command_line import run
+from benchmarks.judge_systems import vectors_of
 from benchmarks.refusal_agreement import HALVES, LICENCE, SOURCE, StringMatcher, data_folder
 from benchmarks.reply_systems import (
     COMMAND,
     CONFIG,
     EPOCHS,
-    NAMES,
     OTHERS,
     PERMISSIVE,
     Learner,
@@ -44,6 +44,7 @@ from benchmarks.reply_systems import (
     untrained,
 )
 from toxoid.data.request_set import hash_fraction
+from toxoid.engines.classifiers.base import REPLIES
 from toxoid.engines.classifiers.folders import FACTS
 from toxoid.engines.classifiers.modules import ClassifierModule
 from toxoid.judges.base import Outcome, Verdict
@@ -209,7 +210,7 @@ def page(rows: Sequence[tuple[System, Sequence[Answer]]], seeds: Sequence[int]) 
 def _count(rows: Sequence[tuple[System, Sequence[Answer]]]) -> str:
     of = {answer.reply.key: answer.reply.label for answer in rows[0][1]}
     counts = Counter(of.values())
-    return f"{len(of)} replies, " + ", ".join(f"{counts[i]} {name}" for i, name in enumerate(NAMES))
+    return f"{len(of)} replies, " + ", ".join(f"{counts[i]} {name}" for i, name in enumerate(REPLIES.names))
 
 
 def headline(rows: Sequence[tuple[System, Sequence[Answer]]]) -> dict[str, float | None]:
@@ -309,4 +310,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

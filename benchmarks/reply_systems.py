@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from benchmarks.judge import logistic_regression
+from benchmarks.judge_systems import logistic_regression
 from benchmarks.refusal_agreement import HALVES, half_of
 from toxoid.cli.progress import RichProgress
 from toxoid.data.loading import load_requests
 from toxoid.data.request_set import hash_fraction, normalised
 from toxoid.data.schemas import Exchange, Request, user
-from toxoid.engines.classifiers.base import Labels
+from toxoid.engines.classifiers.base import REPLIES
 from toxoid.engines.classifiers.encoders import MINILM, pretrained
 from toxoid.engines.classifiers.folders import FACTS, load_module
 from toxoid.engines.classifiers.inference import ModuleClassifier
@@ -30,9 +30,7 @@ from toxoid.training.classifier import ClassifierConfig, LabelledText, train_cla
 from toxoid.training.determinism import seeded
 
 COMMAND = "python -m benchmarks.reply_judge"
-NAMES = ("compliance", "partial refusal", "refusal")
 PEOPLE = {"1_full_compliance": 0, "3_partial_refusal": 1, "2_full_refusal": 2}
-LABELS = Labels(NAMES, frozenset(NAMES[1:]), "refusal", "exchange")
 HEAD = 400
 """Characters of a reply that the encoder reads: it declines at its beginning."""
 CONFIG = ClassifierConfig(
@@ -78,7 +76,7 @@ class Reply:
 
     Args:
         exchange: With its request.
-        label: An index of :data:`NAMES`.
+        label: An index of the names of :data:`REPLIES`.
         model: Who replied.
         half: Of the prompts.
     """
@@ -303,7 +301,7 @@ def adapted_config(epochs: float, seed: int) -> ClassifierConfig:
 def fresh(seed: int, tokens: int = CONFIG.max_length) -> ClassifierModule:
     """Return MiniLM with a head drawn by ``seed``."""
     with seeded(seed):
-        return pretrained(MINILM, LABELS, window=Window(tokens, 16))
+        return pretrained(MINILM, REPLIES, window=Window(tokens, 16))
 
 
 def trained(

@@ -14,7 +14,6 @@ import argparse
 import csv
 import io
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +22,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.judge import logistic_regression
+from benchmarks.command_line import run
+from benchmarks.judge_systems import logistic_regression
 from toxoid.data.loading import data_folders
 from toxoid.data.request_set import hash_fraction
-from toxoid.engines.classifiers.base import Labels, positive
+from toxoid.engines.classifiers.base import PROMPTS, positive
 from toxoid.engines.classifiers.encoders import MINILM, pretrained
 from toxoid.engines.classifiers.folders import load_module
 from toxoid.engines.classifiers.inference import ModuleClassifier
@@ -38,7 +38,6 @@ from toxoid.stats.agreement import area_under_roc
 from toxoid.stats.resampling import Floats, percentiles
 from toxoid.store.files import write_json_atomic, write_text_atomic
 
-LABELS = Labels(("harmless", "problematic"), frozenset({"problematic"}), "problematic")
 PROBE_SHARE, RESAMPLES, LEVEL = 0.2, 1000, 0.95
 BEFORE = "before"
 
@@ -127,7 +126,7 @@ def judges_of(run: Path) -> dict[str, ClassifierModule]:
     if not rounds:
         raise UsageError(f"{run} has no rounds: give a run of `toxoid judge train judge-text`")
     torch.manual_seed(0)
-    found: dict[str, ClassifierModule] = {BEFORE: pretrained(MINILM, LABELS, window=Window(128, 16)).eval()}
+    found: dict[str, ClassifierModule] = {BEFORE: pretrained(MINILM, PROMPTS, window=Window(128, 16)).eval()}
     found |= {f"round {path.parent.name[6:]}": load_module(path).eval() for path in rounds}
     return found
 
@@ -243,18 +242,15 @@ def page(
     return "\n\n".join(parts) + "\n"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--limit", type=int, default=1000, help="comments of each set, chosen by hash")
     parser.add_argument("--out", type=Path, default=Path("runs/toxic-comments"))
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    given = parser.parse_args()
-    try:
-        judges, sets = judges_of(given.run), comment_sets(given.limit)
-    except UsageError as error:
-        sys.exit(f"toxic_comments: {error}")
+    given = parser.parse_args(arguments)
+    sets, judges = comment_sets(given.limit), judges_of(given.run)
     found = {comments.name: measured(judges, comments) for comments in sets}
     hatecheck = next(comments for comments in sets if comments.name == "hatecheck")
     text = page(sets, found, by_functionality(judges, hatecheck), list(judges))
@@ -273,4 +269,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,7 +13,7 @@ import toxoid
 ROOT = Path(toxoid.__file__).parent
 LAYERS = [
     *("cli", "loop", "report", "serve", "methods", "audit", "attacks", "judges", "training", "engines"),
-    *("data", "lab", "stats", "store", "config", "errors", "progress"),
+    *("data", "lab", "stats", "store", "config", "plugins", "errors", "progress"),
 ]
 LOWEST = {"errors", "progress"}
 MAX_FUNCTION = 80

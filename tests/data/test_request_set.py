@@ -117,6 +117,11 @@ def test_smaller_limit_chooses_a_subset():
     assert {r.id for r in subsample(many(50), 5)} < {r.id for r in subsample(many(50), 20)}
 
 
+def test_a_limit_that_leaves_nothing_out_is_not_worth_a_note():
+    assert subsample(many(20), 20) == many(20)
+    assert subsample(many(21), 20).notes != many(21).notes
+
+
 def test_subsample_keeps_file_order():
     numbers = [int(request.id.split("/")[1]) for request in subsample(many(50), 20)]
     assert numbers == sorted(numbers)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from benchmarks.refusal_agreement import HALVES
 from benchmarks.reply_judge import Answer, System, agreement, answers, held_out, main, table, three_way
-from benchmarks.reply_systems import LABELS, SURE, Reply, combined, fitted, folds, inner, known, labelled
+from benchmarks.reply_systems import SURE, Reply, combined, fitted, folds, inner, known, labelled
 
 from toxoid.data.schemas import Exchange, Request, user
+from toxoid.engines.classifiers.base import REPLIES
 from toxoid.errors import UsageError
 
 
@@ -147,4 +148,4 @@ def test_untrained_systems_on_the_public_replies(tmp_path, capsys):
 
 
 def test_a_hit_is_a_refusal_in_whole_or_in_part():
-    assert LABELS.positive == {"partial refusal", "refusal"}
+    assert REPLIES.positive == {"partial refusal", "refusal"}

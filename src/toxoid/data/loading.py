@@ -21,6 +21,7 @@ from toxoid.data.request_set import (
 from toxoid.data.rows import read_table
 from toxoid.data.schemas import Kind, Request
 from toxoid.errors import UsageError, did_you_mean
+from toxoid.plugins import DATASETS as PLUGINS
 
 __all__ = ["RequestSet", "data_folders", "load_requests", "overlap", "refuse_overlap", "split_by_prompt"]
 
@@ -36,7 +37,7 @@ def load_requests(
     seed: int = 0,
     split: str | None = None,
 ) -> RequestSet:
-    """Load a registered data set (:mod:`toxoid.data.registry`), a lab set (``lab-...``), one that ships, or a file.
+    """Load a registered data set (:mod:`toxoid.data.registry`), a lab set, one that ships, a plug-in's, or a file.
 
     Args:
         name_or_path: A registered name goes before a file of that name; write ``./name`` for the file.
@@ -60,7 +61,7 @@ def load_requests(
     elif name in DATASETS:
         loaded = _load_registered(name, DATASETS[name], split)
     else:
-        loaded = _load_file(name_or_path, kind, split)
+        loaded = _load_plugin(name_or_path, split) or _load_file(name_or_path, kind, split)
     return subsample(of_kind(loaded, kind), limit, seed=seed)
 
 
@@ -107,11 +108,20 @@ def _load_registered(name: str, spec: DatasetSpec, split: str | None) -> Request
     return _request_set(name, requests, digests, spec.licence, spec.caveats)
 
 
+def _load_plugin(given: str | Path, split: str | None) -> RequestSet | None:
+    if isinstance(given, Path) or any(hint in given for hint in _FILE_HINTS):
+        return None
+    made: RequestSet | None = PLUGINS.make(given)
+    if made is not None:
+        _check_split(given, (), split)
+    return made
+
+
 def _load_file(given: str | Path, kind: Kind | None, split: str | None) -> RequestSet:
     path = Path(given).expanduser()
     if isinstance(given, str) and not path.exists() and not any(hint in given for hint in _FILE_HINTS):
         raise UsageError(
-            f'"{given}" is neither a data set nor a file.{did_you_mean(given, DATASETS)} '
+            f'"{given}" is neither a data set nor a file.{did_you_mean(given, [*DATASETS, *PLUGINS.names()])} '
             "See `toxoid ls datasets` for names, or give the path of a file."
         )
     _check_split(path.name, (), split)

@@ -7,10 +7,11 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from toxoid.data.schemas import Kind, Request
 from toxoid.errors import UsageError
+from toxoid.store.keys import content_key
 
 _NOT_WORD = re.compile(r"[\W_]+")
 
@@ -32,6 +33,18 @@ class RequestSet:
     sha256: str
     licence: str = "unknown"
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, requests: Iterable[Request], *, name: str, licence: str = "unknown", notes: Sequence[str] = ()
+    ) -> RequestSet:
+        """Return requests that were made in Python as a set, each prompt once, known by their content."""
+        kept, dropped = without_duplicates(requests)
+        told = (
+            *notes,
+            *((f"{dropped} requests with a prompt that stands earlier were dropped",) if dropped else ()),
+        )
+        return cls(tuple(kept), name, content_key([asdict(request) for request in kept]), licence, told)
 
     def __len__(self) -> int:
         return len(self.requests)
@@ -104,6 +117,8 @@ def subsample(requests: RequestSet, limit: int | None, *, seed: int = 0) -> Requ
         return requests
     if limit < 1:
         raise UsageError(f"A limit of {limit} requests was given; expected 1 or more.")
+    if limit >= len(requests):
+        return requests
     ranked = sorted(requests, key=lambda request: (hash_fraction("limit", seed, request.id), request.id))
     chosen = {request.id for request in ranked[:limit]}
     kept = replace(requests, requests=tuple(request for request in requests if request.id in chosen))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,6 +27,12 @@ Aspect: TypeAlias = Literal[
 """
 
 
+Span: TypeAlias = tuple[int, int]
+"""A stretch of a text: its first character, and the one after its last."""
+
+_WORD = re.compile(r"[^\W_]+")
+
+
 class Outcome(StrEnum):
     """The three values of a verdict."""
 
@@ -43,12 +50,14 @@ class Verdict:
         score: In [0, 1] where the judge has one.
         reason: For people.
         position: Of a refusal or correction, the completion's words before it begins, where the judge can tell.
+        evidence: The passages of the completion that decided, in their order, where the judge can point at them.
     """
 
     outcome: Outcome
     score: float | None = None
     reason: str = ""
     position: int | None = None
+    evidence: tuple[Span, ...] = ()
 
 
 class Judge(Protocol):
@@ -73,3 +82,13 @@ def ends_at_once(exchange: Exchange) -> Verdict | None:
     if exchange.completion.strip():
         return None
     return Verdict(Outcome.MISS, 0.0, "ends: nothing is taken back")
+
+
+def words_at(text: str, words: str, start: int = 0) -> Span | None:
+    """Return where ``text`` first says ``words`` from ``start`` on, whatever their case and what parts them."""
+    wanted = _WORD.findall(words)
+    if not wanted:
+        return None
+    run = r"[\W_]+".join(map(re.escape, wanted))
+    found = re.compile(rf"(?<![^\W_]){run}(?![^\W_])", re.IGNORECASE).search(text, start)
+    return found and found.span()

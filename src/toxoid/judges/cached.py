@@ -91,4 +91,5 @@ def to_payload(verdict: Verdict) -> dict[str, Any]:
 
 def from_payload(payload: Mapping[str, Any]) -> Verdict:
     """Return the verdict stored as ``payload``."""
-    return Verdict(**{**payload, "outcome": Outcome(payload["outcome"])})
+    evidence = tuple((start, end) for start, end in payload.get("evidence", ()))
+    return Verdict(**{**payload, "outcome": Outcome(payload["outcome"]), "evidence": evidence})

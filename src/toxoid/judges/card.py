@@ -18,6 +18,7 @@ from toxoid.judges.base import Aspect, Judge, Outcome, Verdict
 from toxoid.judges.folders import ENCODER, encoder_folders
 from toxoid.judges.panel import panel_parts
 from toxoid.judges.registry import NAMES
+from toxoid.plugins import JUDGES
 from toxoid.stats.agreement import Agreement, Estimate, binary_agreement
 from toxoid.stats.intervals import wilson_interval
 
@@ -217,6 +218,9 @@ def _cards(part: str, panel: Mapping[Aspect, Judge]) -> list[dict[str, Any]]:
         return [_unmeasured(part, sorted(panel), *_UNMEASURED[part])]
     if part == ENCODER:
         return [_folder_card(folder, panel) for folder in encoder_folders()]
+    if part not in NAMES and (plugin := JUDGES.find(part)):
+        aspects = [a for a, judge in sorted(panel.items()) if judge.identity().get("plugin") == str(plugin)]
+        return [_unmeasured(part, aspects, *_UNMEASURED["llm"])]
     if part not in NAMES:
         return [_folder_card(Path(part).expanduser(), panel)]
     path = resources.files("toxoid.judges").joinpath("cards").joinpath(f"{part}.json")

@@ -57,7 +57,7 @@ def _verdict(exchange: Exchange) -> Verdict:
     if reading.score < THRESHOLD:
         return Verdict(Outcome.MISS, reading.score, reading.reason)
     position = reading.position or _within_first_sentence(exchange.completion)
-    return Verdict(Outcome.HIT, reading.score, reading.reason, position)
+    return Verdict(Outcome.HIT, reading.score, reading.reason, position, reading.evidence)
 
 
 @cache

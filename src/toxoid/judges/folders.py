@@ -1,4 +1,4 @@
-"""Judges by path: folders of classifiers and names on the Hub; and the ones that are packaged."""
+"""Judges that are no built-ins: plug-ins, folders of classifiers and names on the Hub; and those that are packaged."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from toxoid.errors import UsageError, did_you_mean
 from toxoid.judges.registry import NAMES
+from toxoid.plugins import JUDGES
 
 if TYPE_CHECKING:
     from toxoid.judges.base import Judge
@@ -18,12 +19,13 @@ _ENCODERS = resources.files("toxoid.judges").joinpath("encoders")
 
 
 def judge_from(source: str | Path) -> Judge:
-    """Return the judge that is a classifier or a guard model.
+    """Return the judge that is a plug-in, a classifier or a guard model.
 
     Args:
-        source: The folder of a classifier, or of a model of ``transformers`` for sequence classification or a causal
-            language model; the name of such a model on the Hub, ``OWNER/NAME``; with ``:LABEL`` after it, the label
-            that is a hit; or ``guard:`` and the folder or name of a guard model.
+        source: The name of a plug-in (``./name`` is the folder); the folder of a classifier, or of a model of
+            ``transformers`` for sequence classification or a causal language model; the name of such a model on the
+            Hub, ``OWNER/NAME``; with ``:LABEL`` after it, the label that is a hit; or ``guard:`` and the folder or
+            name of a guard model.
 
     Raises:
         UsageError: There is none, or it cannot be loaded; one line says why.
@@ -33,11 +35,15 @@ def judge_from(source: str | Path) -> Judge:
         from toxoid.judges.guards import guard_judge
 
         return guard_judge(name.removeprefix(GUARD))
+    plugin: Judge | None = JUDGES.make(name)
+    if plugin is not None:
+        return plugin
     place, _, label = (name, "", "") if _exists(name) else name.rpartition(":")
     place, label = (place, label) if place else (label, "")
     if not _exists(place) and ("/" not in place or place.startswith((".", "/", "~"))):
+        known = [*NAMES, *JUDGES.names()]
         raise UsageError(
-            f'"{place}" is no judge.{did_you_mean(place, NAMES)} Known: {", ".join(NAMES)}; or give the folder of a '
+            f'"{place}" is no judge.{did_you_mean(place, known)} Known: {", ".join(known)}; or give the folder of a '
             "classifier, or its name on the Hub, OWNER/NAME"
         )
     from toxoid.engines.classifiers.loading import load_classifier

@@ -17,7 +17,7 @@ def make_panel(name: str, *, engine: Engine | None = None) -> Panel:
     """Return the judges of a panel by aspect.
 
     Args:
-        name: ``lab-oracle``, ``refusal``, ``llm`` or ``encoder``; a judge by path
+        name: ``lab-oracle``, ``refusal``, ``llm`` or ``encoder``; a plug-in or a judge by path
             (:func:`toxoid.judges.folders.judge_from`); or several joined by ``+``, of which each takes its aspects over
             from those before it. A panel that begins with none of the first three is laid over ``refusal``.
         engine: What the LLM judge asks.

@@ -17,7 +17,7 @@ from toxoid.training.examples import Example
 from toxoid.training.preference.examples import PreferenceExample
 from toxoid.training.preference.settings import Objective
 from toxoid.training.rlhf.settings import Pair, RLHFObjective
-from toxoid.training.soft_prompts.settings import Anchors, PromptObjective
+from toxoid.training.soft_prompts.settings import Anchors, Form, PromptObjective
 
 if TYPE_CHECKING:
     from toxoid.engines.contrast import Contrast
@@ -39,6 +39,7 @@ class MethodInput:
         seed: Of everything random.
         progress: Where to report.
         other: Another model to ask, if an option names one.
+        teacher: The model under the shield that the treatment is to replace, if it is to replace one.
     """
 
     engine: Engine
@@ -50,6 +51,7 @@ class MethodInput:
     seed: int = 0
     progress: Progress = field(default_factory=SilentProgress)
     other: Engine | None = None
+    teacher: Engine | None = None
 
     def ask(
         self, name: str, questions: Sequence[tuple[str, Conversation, str]], n: int = 1
@@ -104,6 +106,14 @@ class RewardData:
 
 
 @dataclass(frozen=True)
+class Student:
+    """What a shield is distilled into: see :class:`toxoid.training.soft_prompts.settings.DistilConfig`."""
+
+    form: Form
+    modules: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class TrainingSet:
     """Examples to train on, and what became of everything that was made on the way to them.
 
@@ -113,6 +123,7 @@ class TrainingSet:
         preferences: Ranked groups, for a method that learns from them.
         prompts: For a method that trains prompts and not weights.
         reward: For a method that trains a reward model and a policy.
+        student: For a method whose examples are a shielded model's replies, to have its distributions.
         files: JSON documents by file name, written into the artefact's folder whether or not something is trained.
     """
 
@@ -121,6 +132,7 @@ class TrainingSet:
     preferences: Preferences | None = None
     prompts: OppositePrompts | None = None
     reward: RewardData | None = None
+    student: Student | None = None
     files: Mapping[str, Any] = field(default_factory=dict)
 
     @property

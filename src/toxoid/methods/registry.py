@@ -22,6 +22,7 @@ NAMES: dict[str, str] = {
     "safe-decoding": "let an expert that declines guide the first tokens of a reply (Xu et al. 2024)",
     "safety-tuning": "imitate refusals beside replies to safe requests (Bianchi et al. 2024)",
     "self-reminder": "remind the model of its responsibility around every message (Xie et al. 2023)",
+    "shield-distilled": "one adapter that says in a single pass what the model says under a shield",
     "sft": "imitate good replies to harmful requests; the plain baseline",
     "untreated": "the model as it is, for contrasts of manual prompts",
 }
@@ -37,6 +38,7 @@ _WHERE = {
     "safe-decoding": "baselines.safe_decoding:SafeDecoding",
     "safety-tuning": "baselines.safety_tuning:SafetyTuning",
     "self-reminder": "baselines.self_reminder:SelfReminder",
+    "shield-distilled": "contrastive_decoding.distilled:ShieldDistilled",
     "sft": "baselines.sft:SFT",
     "untreated": "baselines.untreated:Untreated",
 }

@@ -1,12 +1,12 @@
-"""From proposals to candidates: each one language, new, and in no frozen slice."""
+"""From proposals to candidates: each one language, new, and nearly in no frozen slice."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from collections.abc import Set as AbstractSet
 from typing import TypeAlias
 
+from toxoid.data.near import NearTexts
 from toxoid.data.request_set import normalised
 from toxoid.judges.base import Outcome
 from toxoid.judges.validity import read_validity
@@ -15,6 +15,12 @@ Validity: TypeAlias = Callable[[str], bool]
 """Whether a text is a request at all."""
 
 MAX_CHARACTERS = 4000
+NEAR = 0.8
+"""Share of common word triples from which on a candidate is not new (:class:`toxoid.data.near.NearTexts`).
+
+Higher than between training and measurement: one wording around two goals makes two requests, and what counts may be
+that they differ.
+"""
 _QUOTES = {'"': '"', "“": "”", "'": "'", "«": "»"}
 
 
@@ -36,21 +42,22 @@ def tidy(text: str) -> str:
 
 
 class Sieve:
-    """Lets every new valid candidate through once.
+    """Lets every valid candidate through that is not nearly equal to one before it.
 
     Args:
-        known: Normalised texts of all earlier prompts, of every round and of the seed set.
-        held_out: Normalised texts of the frozen slices.
+        known: All earlier prompts, of every round and of the seed set.
+        held_out: The frozen slices.
         valid: What makes a request.
 
     Attributes:
-        counts: Proposals by what became of them: ``kept``, ``empty``, ``too_long``, ``invalid``, ``repeated`` (within
-            this sieve), ``known`` (from earlier), ``held_out``.
+        counts: Proposals by what became of them: ``kept``, ``empty``, ``too_long``, ``invalid``, ``repeated`` (nearly,
+            within this sieve), ``known`` (nearly, from earlier), ``held_out`` (nearly).
     """
 
-    def __init__(self, known: AbstractSet[str], held_out: AbstractSet[str], valid: Validity) -> None:
-        self._known, self._held_out, self._valid = known, held_out, valid
-        self._kept: set[str] = set()
+    def __init__(self, known: Iterable[str], held_out: Iterable[str], valid: Validity) -> None:
+        self._known, self._held_out = NearTexts(known, share=NEAR), NearTexts(held_out, share=NEAR)
+        self._kept = NearTexts(share=NEAR)
+        self._valid = valid
         self.counts: Counter[str] = Counter()
 
     def sift(self, proposals: Iterable[str]) -> list[str]:
@@ -60,13 +67,12 @@ class Sieve:
             reason = self._reason(text)
             self.counts[reason] += 1
             if reason == "kept":
-                self._kept.add(normalised(text))
+                self._kept.add(text)
                 kept.append(text)
         return kept
 
     def _reason(self, text: str) -> str:
-        key = normalised(text)
-        if not key:
+        if not normalised(text):
             return "empty"
         if len(text) > MAX_CHARACTERS:
             return "too_long"
@@ -75,6 +81,6 @@ class Sieve:
             ("known", self._known),
             ("held_out", self._held_out),
         ):
-            if key in texts:
+            if text in texts:
                 return reason
         return "kept" if self._valid(text) else "invalid"

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
 from toxoid.data.request_set import normalised
 from toxoid.stats.resampling import Floats
-
-Embed: TypeAlias = Callable[[Sequence[str]], Floats]
-"""Texts -> vectors, shape (texts, width)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +20,7 @@ class Diversity:
 
     Args:
         distinct: Different word n-grams in all n-grams, for n = 1, 2, 3 (Li et al. 2016, arXiv 1510.03055).
-        spread: Mean cosine distance between two candidates, of their embeddings or of their words' counts; ``None``
-            for fewer than two.
+        spread: Mean cosine distance between two candidates' counts of words; ``None`` for fewer than two.
         new: Share of the proposals that were new valid candidates.
     """
 
@@ -34,12 +29,13 @@ class Diversity:
     new: float
 
 
-def diversity(candidates: Sequence[str], proposals: int, embed: Embed | None = None) -> Diversity:
+def diversity(candidates: Sequence[str], proposals: int) -> Diversity:
     """Return the variety of the ``candidates`` that came out of so many ``proposals``."""
     words = [normalised(text).split() for text in candidates]
     one, two, three = (_distinct(words, size) for size in (1, 2, 3))
-    vectors = embed(candidates) if embed and candidates else _word_counts(words)
-    return Diversity((one, two, three), _spread(vectors), len(candidates) / proposals if proposals else 0.0)
+    return Diversity(
+        (one, two, three), _spread(_word_counts(words)), len(candidates) / proposals if proposals else 0.0
+    )
 
 
 def _distinct(words: Sequence[Sequence[str]], size: int) -> float:

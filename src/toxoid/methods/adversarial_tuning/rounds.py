@@ -21,7 +21,7 @@ from toxoid.engines.classifiers.base import TextClassifier
 from toxoid.errors import UsageError
 from toxoid.methods.adversarial_tuning.adversary import Adversary
 from toxoid.methods.adversarial_tuning.candidates import Sieve, Validity, is_language
-from toxoid.methods.adversarial_tuning.diversity import Diversity, Embed, diversity
+from toxoid.methods.adversarial_tuning.diversity import Diversity, diversity
 from toxoid.methods.adversarial_tuning.holdouts import Holdouts
 from toxoid.methods.adversarial_tuning.measures import by_group, hits_of, measure_all, right_of, scores_of
 from toxoid.methods.adversarial_tuning.options import RoundOptions
@@ -56,7 +56,6 @@ class Game:
         tune: Called with (those adapters, examples, output folder) to make the next one; ``None`` for an adversary
             that is not fine-tuned. The output must appear whole.
         valid: What makes a request.
-        embed: For the spread of the candidates; the same in all rounds, so that these can be compared.
     """
 
     seeds: Sequence[LabelledPrompt]
@@ -68,7 +67,6 @@ class Game:
     adversary: Callable[[Sequence[Path]], Adversary]
     tune: Callable[[Sequence[Path], Sequence[Example], Path], None] | None = None
     valid: Validity = is_language
-    embed: Embed | None = None
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,7 @@ class _Playing:
         hits = hits_of(judge, scores_of(judge, candidates))
         told = list(zip(candidates, hits, strict=True))
         successes = [prompt.text for prompt, hit in told if prompt.problematic and hit is False]
-        variety = diversity(texts, counts["proposals"], self.game.embed)
+        variety = diversity(texts, counts["proposals"])
         low, high = wilson_interval(len(successes), len(candidates))
         return {
             "adversary": adversary.name,
