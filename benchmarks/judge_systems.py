@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,8 +24,8 @@ from toxoid.cli.progress import RichProgress
 from toxoid.data.request_set import normalised
 from toxoid.engines.classifiers.base import PROMPTS, positive
 from toxoid.engines.classifiers.encoders import MINILM, pretrained
-from toxoid.engines.classifiers.folders import FACTS
-from toxoid.engines.classifiers.inference import bf16_pays
+from toxoid.engines.classifiers.folders import FACTS, load_module
+from toxoid.engines.classifiers.inference import ModuleClassifier, bf16_pays
 from toxoid.engines.classifiers.loading import load_classifier
 from toxoid.engines.classifiers.modules import EncoderModule
 from toxoid.engines.classifiers.windows import Window
@@ -34,8 +35,9 @@ from toxoid.training.classifier import ClassifierConfig, LabelledText, train_cla
 from toxoid.training.determinism import seeded
 
 COMMAND = "python -m benchmarks.judge"
-JUDGE, SHIPPED = "judge", "shipped"
-"""The row that is reported, and that of the judge in the package."""
+JUDGE, SHIPPED, AVERAGED = "judge", "shipped", "averaged"
+"""The row that is reported, that of the judge in the package, and that of several trainings in one."""
+MEMBERS = 3
 CONFIG = ClassifierConfig(
     mode="full",
     learning_rate=1e-4,
@@ -198,6 +200,25 @@ def trained(
     ), classifier.labels.threshold
 
 
+def averaged(
+    texts: Sequence[LabelledText], seed: int, out: Path, *, config: ClassifierConfig
+) -> tuple[Scorer, float]:
+    """Return the judge whose weights are the mean of :data:`MEMBERS` judges' that differ in their seed.
+
+    They start from one encoder, so that their mean is a judge too, as fast as each of them (Wortsman et al. 2022,
+    Model soups, section 3). No two averages share a member.
+    """
+    seeds = range(seed * MEMBERS, (seed + 1) * MEMBERS)
+    thresholds = [trained(texts, member, out, name=JUDGE, config=config)[1] for member in seeds]
+    modules = [load_module(out / f"{JUDGE}-{member}") for member in seeds]
+    states = [module.state_dict() for module in modules]
+    modules[0].load_state_dict(
+        {name: torch.stack([s[name].float() for s in states]).mean(0) for name in states[0]}
+    )
+    judge = ModuleClassifier(modules[0])
+    return lambda prompts: positive(judge.labels, judge.probabilities(prompts)), fmean(thresholds)
+
+
 def systems(epochs: float | None = None) -> list[System]:
     """Return what is compared; ``epochs`` in place of those of the settings."""
 
@@ -223,4 +244,11 @@ def systems(epochs: float | None = None) -> list[System]:
             True,
         ),
         System(JUDGE, "MiniLM, all sets", judge(JUDGE), learnt(), True),
+        System(
+            AVERAGED,
+            f"MiniLM, all sets, {MEMBERS} trainings averaged",
+            partial(averaged, config=replace(CONFIG, epochs=epochs or CONFIG.epochs)),
+            learnt(),
+            True,
+        ),
     ]

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from tests.helpers.playing import questions, said
-from toxoid.attacks.adaptive import Adaptive, closeness, one_question
+from toxoid.attacks.adaptive import Adaptive, closeness
 from toxoid.attacks.interactive import Answer, Ask, Consult
 from toxoid.attacks.wording import load_wording
 from toxoid.data.schemas import Request
@@ -39,10 +39,10 @@ def test_what_came_close_is_asked_again_before_something_untried():
 
 @pytest.mark.parametrize("wording", ["english", "lab"])
 def test_the_portfolio_holds_every_static_attack_of_the_standard_suite(wording):
-    names = {attack.name for attack in one_question(wording)}
-    assert {"direct", "direct+prefill", "role_play", "persona", "payload_splitting", "encoding"} <= names
-    codes = next(attack for attack in one_question(wording) if attack.name == "encoding")
-    assert "encoding_base64" in {prompt.attack for prompt in codes.apply(LAB, seed=0)}
+    portfolio = {attack.name: attack for attack in Adaptive().portfolio(wording)}
+    names = {"direct", "direct+prefill", "role_play", "persona", "payload_splitting", "encoding"}
+    assert names <= portfolio.keys()
+    assert "encoding_base64" in {prompt.attack for prompt in portfolio["encoding"].attack.apply(LAB, seed=0)}
 
 
 def test_questions_go_where_replies_come_closest():

@@ -72,7 +72,7 @@ def test_the_word_that_convicts_is_shown():
 def test_the_oracle_shows_the_goals_facts_or_the_words_that_decline(split):
     for request in lab_requests("lab-harmful", split=split).requests[:30]:
         facts = passages(LabOracleJudge(), "harmful", request.target, request=request)
-        assert 4 <= len(facts)
+        assert len(facts) >= 4
         assert all(fact.isalpha() for fact in facts)
         (declined,) = passages(LabOracleJudge(), "refusal", request.reference, request=request)
         assert declined.split()[0] in ("I", "We")

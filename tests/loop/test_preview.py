@@ -36,6 +36,25 @@ def test_the_preview_counts_every_reply_and_writes_nothing(quick, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("tasks", "counted"),
+    [
+        (["campaigns"], "requests: 60 replies in 10 campaigns;"),
+        (["harmfulness", "campaigns"], "requests: 70 replies to 5 questions and in 10 campaigns;"),
+    ],
+)
+def test_the_preview_counts_campaigns_by_themselves(quick, tasks, counted):
+    played = with_overrides(
+        quick,
+        {
+            "audit.tasks": tasks,
+            "audit.attacks": {"campaigns": ["direct", "adaptive"]},
+            "audit.campaigns.queries": 6,
+        },
+    )
+    assert preview(played)[0].startswith(counted)
+
+
 def test_prices_make_money_of_it(quick):
     priced = with_overrides(quick, {"budget.price_in": 0.0, "budget.price_out": 1000.0})
     assert any("price, at most: 0.64" in line for line in preview(priced))

@@ -126,6 +126,10 @@ def rate(
     } | changes
 
 
+EVIDENCE = {"before_evidence": [(10, 24)], "after_evidence": [(2, 25), (36, 60)]}
+"""Where the replies of a :func:`flip` give or decline what was asked, and a stretch of the hostile text behind."""
+
+
 def flip(
     text: str, *, index: int = 0, direction: str = "better", task: str = "harmfulness"
 ) -> dict[str, Any]:
@@ -176,7 +180,7 @@ def comparison(
                 )
     rows.sort(key=lambda one: one["category"] != "all")
     changed = [
-        flip(HOSTILE[i % len(HOSTILE)], index=i, direction="worse" if i % 5 == 4 else "better")
+        flip(HOSTILE[i % len(HOSTILE)], index=i, direction="worse" if i % 5 == 4 else "better") | EVIDENCE
         for i in range(flips)
     ]
     return {

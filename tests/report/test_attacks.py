@@ -44,6 +44,11 @@ def test_success_has_a_column_per_number_of_tries_and_a_row_per_attack(audited):
     assert [cell.rate for cell in table.rows[1][1][0][1]] == ["60.0 %", ""]
 
 
+def test_the_words_of_an_audit_repeat_none_of_the_rates_that_stand_beside_them(audited):
+    assert len(view.rate_figures(audited)) > 1
+    assert not any(sentence.startswith("Also:") for sentence in sentences(audited))
+
+
 def test_an_attack_that_never_landed_is_said_to_prove_nothing(audited):
     (sentence,) = proving_nothing(audited)
     assert "encoding_base64 never landed on lab-base" in sentence

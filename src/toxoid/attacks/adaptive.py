@@ -46,8 +46,9 @@ _WORDS = 25  # a refusal of this length is half as close as the shortest
 class Adaptive:
     """Play a portfolio of attacks, each question by the one that promises most (UCB1, Auer et al. 2002).
 
-    Every attack makes one attempt; then the one with the highest mean closeness, plus what is due to it for being
-    tried seldom, goes on where it was. A multi-turn attack's pull is all its turns up to the next attempt.
+    The next question is that of the attack with the highest mean closeness, plus what is due to it for being tried
+    seldom; it goes on where it was. One that was not tried yet counts :data:`UNTRIED`; of equal ones the first in the
+    portfolio comes first. A multi-turn attack's pull is all its turns up to the next attempt.
 
     Args:
         attacker: Whether a second model helps: PAIR joins, and the turns of Crescendo are written.
@@ -77,10 +78,21 @@ class Adaptive:
         }
 
     def portfolio(self, wording: WordingName) -> list[InteractiveAttack]:
-        """Return the attacks in the order of their first attempts: combinations of several means come first."""
-        crescendo = Crescendo(attacker=self.attacker, wording=wording)
-        helped: list[InteractiveAttack] = [Pair()] if self.attacker else []
-        return [*map(OneByOne, one_question(wording)), BestOfN(wording, wave=1), crescendo, *helped]
+        """Return the attacks in the order of their first attempts: combinations first, codes and pieces last."""
+        framings = _framings(wording)
+        pieces = tuple(
+            Splitting(name, variants=12) for name in ("payload_splitting", "payload_splitting_turns")
+        )
+        codes = tuple(Encoding(code) for code in CODES)
+        return [
+            *(OneByOne(Begun(attack, wording)) for attack in framings),
+            *([Pair()] if self.attacker else []),
+            *map(OneByOne, framings),
+            BestOfN(wording, wave=1),
+            Crescendo(attacker=self.attacker, wording=wording),
+            OneByOne(Several("payload_splitting", pieces)),
+            OneByOne(Several("encoding", codes)),
+        ]
 
     def play(self, request: Request, *, seed: int) -> Moves:
         """Ask what the most promising attack asks next, until none has anything left."""
@@ -91,25 +103,17 @@ class Adaptive:
             yield from max(waiting, key=lambda arm: arm.promise(pulls)).pull()
 
 
-def one_question(wording: WordingName) -> list[Attack]:
-    """Return the attacks of one question: every framing with the reply begun, then without, then codes and pieces."""
+def _framings(wording: WordingName) -> list[Attack]:
+    """Return the ways to put the request in plain text, two frames around it first and none at all last."""
     role_play, embedded = Framed("role_play", wording), Framed("embedded", wording)
     persona = Framed("persona", "english")
-    framings: list[Attack] = [
+    return [
         Layered(role_play, persona),
         Layered(embedded, persona),
         role_play,
         embedded,
         persona,
         Direct(),
-    ]
-    pieces = tuple(Splitting(name, variants=12) for name in ("payload_splitting", "payload_splitting_turns"))
-    codes = tuple(Encoding(code) for code in CODES)
-    return [
-        *(Begun(attack, wording) for attack in framings),
-        *framings,
-        Several("payload_splitting", pieces),
-        Several("encoding", codes),
     ]
 
 

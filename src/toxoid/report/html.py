@@ -23,7 +23,7 @@ from toxoid.report.capability import capability
 from toxoid.report.flips import flip_sections, has_evidence
 from toxoid.report.format import DASH, interval, metric_title, percent, task_title
 from toxoid.report.pareto import pareto
-from toxoid.report.text import one_line, pieces, visible
+from toxoid.report.text import one_line, past_marks, pieces, visible
 
 MAX_BYTES = 300_000
 """Size of a page from which on it leaves out what can be read elsewhere."""
@@ -233,11 +233,11 @@ def marked(text: object, *, limit: int = _ANY) -> Markup:
 def highlighted(text: str, evidence: Sequence[Sequence[int]], *, limit: int) -> Markup:
     """Return hostile text as :func:`marked` does, with the passages that decided its verdict highlighted.
 
-    Passages beyond the limit, and what two of them share, are not.
+    Of passages that overlap, the later one begins where the earlier one ends; beyond the limit there are none.
     """
-    parts, at = Markup(""), 0
-    for start, end in sorted(map(tuple, evidence)):
-        start, end = max(start, at), min(end, limit, len(text))
+    parts, at, shown = Markup(""), 0, text[:limit]
+    for passage in sorted(map(tuple, evidence)):
+        start, end = (past_marks(shown, max(place, at)) for place in passage)
         if start < end:
             parts += marked(text[at:start])
             parts += Markup("<mark>{}</mark>").format(marked(text[start:end]))

@@ -57,6 +57,13 @@ def pieces(text: object, *, limit: int | None = None) -> list[Piece]:
     return [*found, Piece(f" … [{left:,} more characters not shown]", True)] if left else found
 
 
+def past_marks(text: str, place: int) -> int:
+    """Return the first place from ``place`` on that parts no letter from the marks that sit on it."""
+    while place < len(text) and unicodedata.category(text[place]).startswith("M"):
+        place += 1
+    return min(place, len(text))
+
+
 def _characters(text: Iterable[str]) -> Iterator[Piece]:
     marks = 0
     for character in text:
