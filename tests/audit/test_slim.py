@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 from tests.helpers.drawn import scored
+from toxoid.attacks.base import Cut
 from toxoid.audit.rates import Settings
+from toxoid.audit.scored_files import read_scored, write_scored
 from toxoid.audit.slim import ShownFlips, Slimmer, changed, read_side_by_side, shown_flips
 from toxoid.loop.results import compared, measured
 
@@ -80,3 +82,40 @@ def test_the_flips_of_the_smallest_hash_are_kept_in_whatever_order_they_come():
         found.append(sorted(flip["after_reply"] for flip in shown.shown()))
     assert found[0] == found[1]
     assert len(found[0]) == 4
+
+
+def with_evidence(entry, *spans, cut=None):
+    """The item with one verdict that points at these passages."""
+    verdicts = {
+        aspect: tuple(replace(one, evidence=spans) for one in found)
+        for aspect, found in entry.verdicts.items()
+    }
+    return replace(entry, item=replace(entry.item, cut=cut), verdicts=verdicts)
+
+
+def test_a_flip_says_where_in_each_reply_its_verdict_was_decided():
+    (before,), (after,) = (scored("harmfulness", items=1, hits=hits, unscored=0) for hits in (0, 1))
+    flips = list(changed(with_evidence(before, (0, 4)), with_evidence(after)))
+    assert len(flips) == 2
+    for flip in flips:
+        assert (flip["before_evidence"], flip["after_evidence"]) == ([(0, 4)], [])
+
+
+def test_places_are_those_of_the_reply_without_the_trigger_that_the_judge_saw_before_it():
+    (before,), (after,) = (scored("harmfulness", items=1, hits=hits, unscored=0) for hits in (0, 1))
+    cut = Cut(10, trigger="Wait")  # a judge sees " Wait" and then the reply
+    pair = (with_evidence(entry, (0, 4), (3, 8), (9, 12), cut=cut) for entry in (before, after))
+    (flip, *_) = changed(*pair)
+    assert flip["before_evidence"] == flip["after_evidence"] == [(0, 3), (4, 7)]
+
+
+def test_evidence_is_kept_in_files_and_files_without_it_are_read(tmp_path):
+    entries, path = (
+        [with_evidence(entry, (0, 4), (6, 8)) for entry in scored("harmfulness")],
+        tmp_path / "s.jsonl",
+    )
+    write_scored(path, entries)
+    assert read_scored(path) == entries
+    path.write_text(path.read_text("utf-8").replace(", [[0, 4], [6, 8]]]", "]"), "utf-8")
+    assert [with_evidence(entry, (0, 4), (6, 8)) for entry in read_scored(path)] == entries
+    assert read_scored(path) != entries
