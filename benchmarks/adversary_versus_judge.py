@@ -56,8 +56,9 @@ from toxoid.methods.adversarial_tuning.truth import LabTruth
 from toxoid.progress import SILENT
 from toxoid.stats.paired import PairedResult, paired_difference
 from toxoid.store.files import write_json_atomic, write_text_atomic
-from toxoid.training.classifier import ClassifierConfig, LabelledText, train_classifier
+from toxoid.training.classifier import ClassifierConfig, train_classifier
 from toxoid.training.examples import Example
+from toxoid.training.labelled_texts import LabelledText
 from toxoid.training.sft import SFTConfig
 
 JudgeKind: TypeAlias = Literal["bag-of-words", "small-encoder", "minilm"]

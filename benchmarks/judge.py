@@ -42,7 +42,7 @@ from toxoid.stats.resampling import Floats, percentiles
 from toxoid.store.files import write_json_atomic, write_text_atomic
 from toxoid.store.keys import content_key
 from toxoid.training.calibration import choose_threshold
-from toxoid.training.classifier import LabelledText
+from toxoid.training.labelled_texts import LabelledText
 
 RECALL = 0.8
 CAREFUL = 0.7

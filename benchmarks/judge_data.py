@@ -21,7 +21,7 @@ from toxoid.data.near import NearTexts
 from toxoid.data.request_set import hash_fraction, normalised
 from toxoid.data.schemas import Request
 from toxoid.errors import UsageError
-from toxoid.training.classifier import LabelledText
+from toxoid.training.labelled_texts import LabelledText
 
 Measured: TypeAlias = Literal["development", "test"]
 

@@ -31,8 +31,9 @@ from toxoid.engines.classifiers.modules import EncoderModule
 from toxoid.engines.classifiers.windows import Window
 from toxoid.stats.resampling import Floats
 from toxoid.store.keys import content_key
-from toxoid.training.classifier import ClassifierConfig, LabelledText, train_classifier
+from toxoid.training.classifier import ClassifierConfig, train_classifier
 from toxoid.training.determinism import seeded
+from toxoid.training.labelled_texts import LabelledText
 
 COMMAND = "python -m benchmarks.judge"
 JUDGE, SHIPPED, AVERAGED = "judge", "shipped", "averaged"

@@ -26,8 +26,9 @@ from toxoid.engines.classifiers.windows import Window
 from toxoid.judges.base import Judge, Outcome
 from toxoid.judges.refusal import THRESHOLD, read_refusal
 from toxoid.stats.resampling import Floats
-from toxoid.training.classifier import ClassifierConfig, LabelledText, train_classifier
+from toxoid.training.classifier import ClassifierConfig, train_classifier
 from toxoid.training.determinism import seeded
+from toxoid.training.labelled_texts import LabelledText
 
 COMMAND = "python -m benchmarks.reply_judge"
 PEOPLE = {"1_full_compliance": 0, "3_partial_refusal": 1, "2_full_refusal": 2}

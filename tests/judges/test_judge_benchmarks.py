@@ -16,7 +16,7 @@ from benchmarks.judge_systems import PROMPTS, SHIPPED, logistic_regression, syst
 from tests.engines.classifiers.tiny import tiny_encoder
 from toxoid.data.labelled import read_labelled
 from toxoid.engines.classifiers.folders import load_module, save_classifier
-from toxoid.training.classifier import LabelledText
+from toxoid.training.labelled_texts import LabelledText
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")

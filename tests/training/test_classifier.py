@@ -22,13 +22,11 @@ from toxoid.training.checkpoints import last_whole
 from toxoid.training.classifier import (
     ClassifierConfig,
     ClassifierResult,
-    LabelledText,
-    consistent,
     labelled_rows,
-    split,
     train_classifier,
     trainable,
 )
+from toxoid.training.labelled_texts import LabelledText, consistent, split
 
 from .test_resume import Killed, Killer
 from .test_sft import Recorder
@@ -193,6 +191,27 @@ def test_killed_and_resumed_equals_uninterrupted(mode: Any, tmp_path: Path):
     assert not (tmp_path / "cut" / "checkpoints").exists()
 
 
+def test_the_mean_of_trainings_is_that_of_their_weights(tmp_path: Path):
+    texts, config = made_up(20), replace(FAST, epochs=1, calibration=0.0, threshold=0.5)
+    both = train(encoder(), texts, replace(config, trainings=2), tmp_path / "both")
+    alone = [train(encoder(), texts, replace(config, seed=seed), tmp_path / str(seed)) for seed in (0, 1)]
+    states = [load_module(result.path).state_dict() for result in alone]
+    for name, weight in load_module(both.path).state_dict().items():
+        torch.testing.assert_close(weight, (states[0][name] + states[1][name]) / 2)
+    assert both.losses == alone[0].losses + alone[1].losses
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_several_trainings_are_resumed(step: int, tmp_path: Path):
+    config = replace(FAST, epochs=1, save_steps=1, trainings=2, calibration=0.2)
+    whole = train(bag(), made_up(30), config, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(bag(), made_up(30), config, tmp_path / "cut", progress=Killer(step))
+    resumed = train(bag(), made_up(30), config, tmp_path / "cut")
+    assert weights(resumed.path) == weights(whole.path)
+    assert not (tmp_path / "cut" / "checkpoints").exists()
+
+
 def test_checkpoints_of_other_texts_are_refused(tmp_path: Path):
     with pytest.raises(Killed):
         train(bag(), made_up(30), FAST, tmp_path, progress=Killer(4))
@@ -338,6 +357,8 @@ def test_an_adapter_of_another_size_is_refused():
         ({"threshold": 2.0}, "threshold"),
         ({"threshold": "balanced", "calibration": 0.0}, "set calibration above 0"),
         ({"learning_rate": 0.0}, "learning_rate"),
+        ({"trainings": 0}, "trainings"),
+        ({"trainings": 2, "mode": "lora"}, "adapters have no mean"),
     ],
 )
 def test_settings_out_of_range_are_refused(given: dict[str, Any], said: str):

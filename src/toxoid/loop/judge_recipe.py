@@ -101,6 +101,7 @@ class ClassifierSection(ThreadsSection):
     balance: bool = True
     calibration: Annotated[float, Field(ge=0, lt=1)] = 0.1
     threshold: float | Literal["balanced"] | dict[str, float] = 0.5
+    trainings: Count = 1
 
 
 class JudgeRecipe(Section):

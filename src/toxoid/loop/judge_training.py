@@ -57,7 +57,7 @@ from toxoid.store.run_directory import RunDirectory
 if TYPE_CHECKING:
     from toxoid.engines.classifiers.modules import ClassifierModule
     from toxoid.engines.loading import LoadedModel
-    from toxoid.training.classifier import LabelledText
+    from toxoid.training.labelled_texts import LabelledText
 
 _DONE, _PEOPLE = "judge", "people"
 
@@ -415,13 +415,13 @@ def _words(examples: Sequence[LabelledText]) -> Iterator[str]:
 
 
 def _examples(rows: Sequence[LabelledPrompt]) -> list[LabelledText]:
-    from toxoid.training.classifier import LabelledText
+    from toxoid.training.labelled_texts import LabelledText
 
     return [LabelledText(row.text, int(row.problematic), row.group) for row in rows]
 
 
 def _reply_examples(rows: Sequence[LabelledExchange]) -> list[LabelledText]:
-    from toxoid.training.classifier import LabelledText
+    from toxoid.training.labelled_texts import LabelledText
 
     if not any(row.exchange.completion for row in rows):
         raise UsageError("the labelled data holds no replies: give a file with a column completion")
