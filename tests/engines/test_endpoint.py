@@ -426,6 +426,15 @@ def test_error_keeps_what_is_done():
     assert len(server.requests) == 2
 
 
+@pytest.fixture
+def interruptible():
+    """A shell that starts the tests in the background has them ignore interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_stops_at_once_and_keeps_what_is_done():
     """The second request hangs until the test is over: only an interrupt ends the wait for it."""
     gate, heard = threading.Event(), []
